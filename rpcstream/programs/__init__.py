@@ -1,0 +1,1 @@
+"""What can be called: numbers and layouts of programs, and the bases to declare them with."""
