@@ -13,10 +13,9 @@ C{__init_subclass__}, so that type checkers check them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from rpcstream.programs.program import Kind, ProcedureInfo, Program, register
-from rpcstream.wire.struct import Struct
+from rpcstream.programs.program import Kind, ProcedureInfo, Program, Request, register
 
 if TYPE_CHECKING:
     # The layers below may not import these when they run; the checker needs their names.
@@ -24,7 +23,17 @@ if TYPE_CHECKING:
 
     from rpcstream.net.calls import Call, DownloadCall, DuplexCall, UploadCall
 
-__all__ = ["Download", "Duplex", "Event", "Kind", "Procedure", "ProcedureInfo", "Program", "Request", "Upload"]
+__all__ = [
+    "Download",
+    "Duplex",
+    "Event",
+    "Kind",
+    "Procedure",
+    "ProcedureInfo",
+    "Program",
+    "Request",
+    "Upload",
+]
 
 R = TypeVar("R", covariant=True)
 """What the reply carries."""
@@ -33,18 +42,6 @@ S = TypeVar("S")
 Done = TypeVar("Done", bound="Awaitable[None] | None")
 """What a responder without a result of its own returns."""
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Request(Struct):
-    """
-    Base of the five kinds; use those.
-
-    @cvar __procedure__: what the class declares of its procedure.
-    """
-
-    __slots__ = ()
-
-    __procedure__: ClassVar[ProcedureInfo]
 
 
 def _responds_to(request: type[Request], function: F) -> F:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import typing
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from rpcstream.errors import BadSchema, RemoteError
 from rpcstream.wire.codec import Codec
 from rpcstream.wire.schema import resolve
 from rpcstream.wire.struct import Struct, codec_of
 
-__all__ = ["Kind", "ProcedureInfo", "Program", "register"]
+__all__ = ["Kind", "ProcedureInfo", "Program", "Request", "register"]
 
 
 class Kind(Enum):
@@ -44,7 +44,7 @@ class Program:
 
     __slots__ = ("errors", "lenient", "name", "number", "procedures", "version")
 
-    procedures: dict[int, type[Struct]]
+    procedures: dict[int, type[Request]]
     errors: dict[int, type[RemoteError]]
 
     def __init__(self, name: str, number: int, version: int, *, lenient: bool = False) -> None:
@@ -86,7 +86,7 @@ class ProcedureInfo:
 
     def __init__(
         self,
-        request: type[Struct],
+        request: type[Request],
         *,
         program: Program,
         number: int,
@@ -144,8 +144,20 @@ class ProcedureInfo:
         return f"<{self.kind.value} {self.program.name}.{self.name} number {self.number}>"
 
 
+class Request(Struct):
+    """
+    Base of the five kinds; use those.
+
+    @cvar __procedure__: what the class declares of its procedure.
+    """
+
+    __slots__ = ()
+
+    __procedure__: ClassVar[ProcedureInfo]
+
+
 def register(
-    request: type[Struct],
+    request: type[Request],
     kind: Kind,
     *,
     program: Program,
@@ -194,7 +206,7 @@ def register(
     return info
 
 
-def _result_annotation(request: type[Struct], kind: Kind) -> Any:
+def _result_annotation(request: type[Request], kind: Kind) -> Any:
     """The parameter of the base: C{UHyper} in C{Procedure[UHyper]}."""
     if kind is Kind.EVENT:
         return None

@@ -15,9 +15,10 @@ import construct
 
 from rpcstream.errors import BadSchema, BadValue, DecodeError
 from rpcstream.limits import MESSAGE_BYTES, XDR_ELEMENT_COUNT
-from rpcstream.wire.derive import Layout, derive
+from rpcstream.wire.derive import derive
 from rpcstream.wire.header import HEADER_BYTES
-from rpcstream.wire.xdr import largest_bytes
+from rpcstream.wire.items import Layout
+from rpcstream.wire.reader import largest_bytes
 
 __all__ = ["PAYLOAD_BYTES", "Codec"]
 

@@ -16,11 +16,9 @@ from typing import Any
 import construct
 
 from rpcstream.errors import BadSchema
-from rpcstream.wire.xdr import (
+from rpcstream.wire.reader import (
     WORD_BYTES,
     XDR,
-    Int,
-    UInt,
     XDRError,
     budget_of,
     bytes_left,
@@ -29,6 +27,7 @@ from rpcstream.wire.xdr import (
     smallest_bytes,
     take_word,
 )
+from rpcstream.wire.xdr import Int, UInt
 
 __all__ = ["Array", "FixedArray", "Optional", "Record", "Union"]
 

@@ -15,51 +15,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import construct
 
 from rpcstream.errors import BadSchema
 from rpcstream.limits import XDR_DEPTH
 from rpcstream.wire import composite, xdr
+from rpcstream.wire.items import SCALARS, Layout, Refused, item, pack_word, unpack_word
+from rpcstream.wire.reader import Budget, Reader
 
-__all__ = ["Layout", "Read", "Write", "derive"]
+__all__ = ["derive"]
 
-Write = Callable[[Any, Callable[[bytes], None], list[int]], None]
-"""C{write(value, append, budget)}: append the encoding; C{budget[0]} = elements left."""
-Read = Callable[[bytes, int, list[int]], tuple[Any, int]]
-"""C{read(data, offset, budget)} gives the value and the offset behind it."""
-
-_WORD = struct.Struct(">I")
-_pack_word = _WORD.pack
-_unpack_word = _WORD.unpack_from
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")  # by size modulo 4
 _ABSENT = b"\0\0\0\0"
 _PRESENT = b"\0\0\0\1"
 _STOCK_FORMATS = frozenset("bBhHlLqQfd")
-
-
-class Refused(Exception):
-    """The value or the bytes do not fit; the interpreted Construct knows why."""
-
-
-class Layout(NamedTuple):
-    """
-    What one node of a declaration was turned into.
-
-    @ivar format: C{struct} format of a value of fixed size that is one item,
-        else C{""}; such a value can share a C{struct.Struct} with neighbours.
-    @ivar outgoing: turns a value into that item, C{None} if it is the item.
-    @ivar incoming: the reverse.
-    @ivar whole: for a record of such fields without conversions: all of it.
-    """
-
-    write: Write
-    read: Read
-    format: str = ""
-    outgoing: Callable[[Any], Any] | None = None
-    incoming: Callable[[Any], Any] | None = None
-    whole: struct.Struct | None = None
 
 
 def derive(declaration: Any, depth: int = 0) -> Layout:
@@ -71,174 +41,11 @@ def derive(declaration: Any, depth: int = 0) -> Layout:
     """
     if depth > XDR_DEPTH:
         raise BadSchema(f"nested deeper than {XDR_DEPTH}")
-    derived = _DERIVED.get(type(declaration))
-    return _interpreted(declaration, depth) if derived is None else derived(declaration, depth)
-
-
-# --- one item of fixed size ---------------------------------------------------------
-
-
-def _item(
-    format: str,
-    outgoing: Callable[[Any], Any] | None = None,
-    incoming: Callable[[Any], Any] | None = None,
-) -> Layout:
-    packed = struct.Struct(">" + format)
-    pack, unpack_from, size = packed.pack, packed.unpack_from, packed.size
-
-    def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        append(pack(value if outgoing is None else outgoing(value)))
-
-    def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        value = unpack_from(data, offset)[0]
-        return value if incoming is None else incoming(value), offset + size
-
-    return Layout(write, read, format, outgoing, incoming)
-
-
-def _number(declaration: xdr.Number, depth: int) -> Layout:
-    return _item(declaration.format)
-
-
-def _stock_number(declaration: Any, depth: int) -> Layout:
-    # Annotated[int, construct.Int64ub]: big-endian and no conversion, or interpreted.
-    order, format = declaration.fmtstr[0], declaration.fmtstr[1:]
-    if order == ">" and format in _STOCK_FORMATS:
-        return _item(format)
+    if scalar := SCALARS.get(type(declaration)):
+        return scalar(declaration)
+    if derived := _DERIVED.get(type(declaration)):
+        return derived(declaration, depth)
     return _interpreted(declaration, depth)
-
-
-def _small_int(declaration: xdr.SmallInt, depth: int) -> Layout:
-    return _item("I", declaration.outgoing, declaration.incoming)
-
-
-def _boolean(declaration: xdr.Boolean, depth: int) -> Layout:
-    def outgoing(value: Any) -> Any:
-        if value is True or value is False:
-            return value
-        raise Refused
-
-    return _item("I", outgoing, bool if declaration.lenient else {0: False, 1: True}.__getitem__)
-
-
-def _enumeration(declaration: xdr.Enumeration, depth: int) -> Layout:
-    type = declaration.type
-
-    def outgoing(value: Any) -> Any:
-        if isinstance(value, type):
-            return value
-        raise Refused
-
-    return _item("i", outgoing, declaration.members.__getitem__)
-
-
-def _fixed_opaque(declaration: xdr.FixedOpaque, depth: int) -> Layout:
-    byte_count, padding = declaration.byte_count, declaration.padding
-
-    def outgoing(value: Any) -> Any:
-        if not isinstance(value, bytes) or len(value) != byte_count:
-            raise Refused
-        return value + padding if padding else value
-
-    def incoming(value: bytes) -> bytes:
-        if value[byte_count:] != padding:
-            raise Refused
-        return value[:byte_count]
-
-    return _item(f"{byte_count + len(padding)}s", outgoing, incoming if padding else None)
-
-
-def _fixed_chars(declaration: xdr.FixedChars, depth: int) -> Layout:
-    byte_count = declaration.byte_count
-
-    def outgoing(value: Any) -> bytes:
-        if not isinstance(value, bytes) or len(value) != byte_count:
-            raise Refused
-        return xdr.widen_chars(value)
-
-    return _item(f"{4 * byte_count}s", outgoing, xdr.narrow_chars)
-
-
-# --- bytes and text -------------------------------------------------------------------
-
-
-def _opaque(declaration: xdr.Opaque, depth: int) -> Layout:
-    limit = declaration.limit_bytes
-
-    def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        if not isinstance(value, bytes) or len(value) > limit:
-            raise Refused
-        size = len(value)
-        append(_pack_word(size) + value + _PADDING[size & 3])
-
-    def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        size = _unpack_word(data, offset)[0]
-        offset += 4
-        end = offset + size
-        padding = _PADDING[size & 3]
-        # A padding cut short is not equal, and a cut value is seen by its padding or its end.
-        if size > limit or end > len(data) or data[end : end + len(padding)] != padding:
-            raise Refused
-        return data[offset:end], end + len(padding)
-
-    return Layout(write, read)
-
-
-def _string(declaration: xdr.String, depth: int) -> Layout:
-    limit, errors = declaration.limit_bytes, declaration.errors
-
-    def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        if not isinstance(value, str):
-            raise Refused
-        data = value.encode("utf-8", errors)
-        size = len(data)
-        if size > limit or 0 in data:
-            raise Refused
-        append(_pack_word(size) + data + _PADDING[size & 3])
-
-    def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        size = _unpack_word(data, offset)[0]
-        offset += 4
-        end = offset + size
-        padding = _PADDING[size & 3]
-        if size > limit or end > len(data) or data[end : end + len(padding)] != padding:
-            raise Refused
-        value = data[offset:end]
-        if 0 in value:
-            raise Refused
-        return value.decode("utf-8", errors), end + len(padding)
-
-    return Layout(write, read)
-
-
-def _chars(declaration: xdr.Chars, depth: int) -> Layout:
-    limit = declaration.limit_bytes
-
-    def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        if not isinstance(value, bytes) or len(value) > limit:
-            raise Refused
-        append(_pack_word(len(value)) + xdr.widen_chars(value))
-
-    def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        size = _unpack_word(data, offset)[0]
-        offset += 4
-        end = offset + 4 * size
-        if size > limit or end > len(data):
-            raise Refused
-        return xdr.narrow_chars(data[offset:end]), end
-
-    return Layout(write, read)
-
-
-def _void(declaration: xdr.Void, depth: int) -> Layout:
-    def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        if value is not None:
-            raise Refused
-
-    def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        return None, offset
-
-    return Layout(write, read)
 
 
 # --- made of others ---------------------------------------------------------------------
@@ -257,7 +64,7 @@ def _optional(declaration: composite.Optional, depth: int) -> Layout:
             write_inner(value, append, budget)
 
     def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        flag = _unpack_word(data, offset)[0]
+        flag = unpack_word(data, offset)[0]
         if flag == 0:
             return None, offset + 4
         if flag > 1 and not lenient:
@@ -306,7 +113,7 @@ def _elements(
         if count * smallest > len(data) - offset:
             raise Refused
         charge(count, budget)
-        values = []
+        values: list[Any] = []
         add = values.append
         for _ in range(count):
             value, offset = read_inner(data, offset, budget)
@@ -338,11 +145,11 @@ def _array(declaration: composite.Array, depth: int) -> Layout:
     def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
         if (value.__class__ is not tuple and value.__class__ is not list) or len(value) > limit:
             raise Refused
-        append(_pack_word(len(value)))
+        append(pack_word(len(value)))
         write_elements(value, append, budget)
 
     def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        count = _unpack_word(data, offset)[0]
+        count = unpack_word(data, offset)[0]
         if count > limit:
             raise Refused
         return read_elements(data, offset + 4, count, budget)
@@ -462,6 +269,14 @@ def _is_plain(layout: Layout) -> bool:
 # --- what is not ours ---------------------------------------------------------------------
 
 
+def _stock_number(declaration: Any, depth: int) -> Layout:
+    # Annotated[int, construct.Int64ub]: big-endian and no conversion, or interpreted.
+    order, format = declaration.fmtstr[0], declaration.fmtstr[1:]
+    if order == ">" and format in _STOCK_FORMATS:
+        return item(format)
+    return _interpreted(declaration, depth)
+
+
 def _renamed(declaration: Any, depth: int) -> Layout:
     return derive(declaration.subcon, depth)
 
@@ -470,13 +285,13 @@ def _interpreted(declaration: Any, depth: int) -> Layout:
     """Any other Construct: interpreted, within the depth and elements that are left."""
 
     def write(value: Any, append: Callable[[bytes], None], budget: list[int]) -> None:
-        stream = xdr.Reader(b"", xdr.Budget(depth, budget[0]))
+        stream = Reader(b"", Budget(depth, budget[0]))
         declaration.build_stream(value, stream)
         budget[0] = stream.xdr_budget.element_count
         append(stream.getvalue())
 
     def read(data: bytes, offset: int, budget: list[int]) -> tuple[Any, int]:
-        stream = xdr.Reader(data, xdr.Budget(depth, budget[0]))
+        stream = Reader(data, Budget(depth, budget[0]))
         stream.seek(offset)
         value = declaration.parse_stream(stream)
         budget[0] = stream.xdr_budget.element_count
@@ -486,16 +301,6 @@ def _interpreted(declaration: Any, depth: int) -> Layout:
 
 
 _DERIVED: dict[type, Callable[[Any, int], Layout]] = {
-    xdr.Number: _number,
-    xdr.SmallInt: _small_int,
-    xdr.Boolean: _boolean,
-    xdr.Enumeration: _enumeration,
-    xdr.FixedOpaque: _fixed_opaque,
-    xdr.FixedChars: _fixed_chars,
-    xdr.Opaque: _opaque,
-    xdr.String: _string,
-    xdr.Chars: _chars,
-    xdr.Void: _void,
     composite.Optional: _optional,
     composite.FixedArray: _fixed_array,
     composite.Array: _array,
@@ -504,4 +309,3 @@ _DERIVED: dict[type, Callable[[Any, int], Layout]] = {
     construct.FormatField: _stock_number,
     construct.Renamed: _renamed,
 }
-

@@ -16,7 +16,15 @@ from rpcstream.limits import ERROR_TEXT_BYTES
 from rpcstream.wire.annotations import Fixed, Int, Text
 from rpcstream.wire.struct import Struct, codec_of
 
-__all__ = ["ErrorDomain", "ErrorInfo", "ErrorNetwork", "cut_text", "decode_error", "encode_error", "remote_error"]
+__all__ = [
+    "ErrorDomain",
+    "ErrorInfo",
+    "ErrorNetwork",
+    "cut_text",
+    "decode_error",
+    "encode_error",
+    "remote_error",
+]
 
 _RPC_CODE = 39
 _UNKNOWN_PROCEDURE = "unknown procedure"

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from rpcstream.errors import BadValue, DecodeError
 from rpcstream.wire.composite import Record
-from rpcstream.wire.xdr import Int, UInt, XDRError
+from rpcstream.wire.reader import XDRError
+from rpcstream.wire.xdr import Int, UInt
 
 __all__ = ["HEADER", "HEADER_BYTES", "Header", "MessageType", "Status", "decode_header", "encode_header"]
 

@@ -169,7 +169,9 @@ def resolve(annotation: Any, cls: type) -> Any:
         module = sys.modules.get(cls.__module__)
         holder = types.SimpleNamespace(__annotations__={"result": annotation})
         try:
-            return typing.get_type_hints(holder, vars(module) if module else {}, include_extras=True)["result"]
+            return typing.get_type_hints(holder, vars(module) if module else {}, include_extras=True)[
+                "result"
+            ]
         except Exception as error:
             raise BadSchema(f"{cls.__name__}: {error}; declare it at module level") from None
     return annotation

@@ -14,6 +14,7 @@ L{rpcstream.wire.schema}; they are looked at when the codec is first asked for.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
         pass
 else:
     _Tuple = tuple
+
+# The checker knows named tuples with literal names only.
+_namedtuple: Any = namedtuple
 
 _MISSING = object()
 _SHOWN = 100
@@ -121,7 +125,7 @@ def _field_names(cls: type) -> tuple[str, ...]:
 
         found = annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
     else:
-        found = cls.__dict__.get("__annotations__", {})
+        found = inspect.get_annotations(cls)
     return tuple(name for name, annotation in found.items() if not _is_class_var(annotation))
 
 
@@ -143,13 +147,15 @@ def _make_tuple(cls: Any, names: tuple[str, ...]) -> None:
         elif defaults:
             raise BadSchema(f"{cls.__name__}: {name} without a default follows fields that have one")
     try:
-        made: Any = namedtuple(cls.__name__, names, defaults=defaults)  # noqa: PYI024
+        made = _namedtuple(cls.__name__, names, defaults=defaults)
     except ValueError as error:
         raise BadSchema(f"{cls.__name__}: {error}") from None
     for name in names:
         setattr(cls, name, made.__dict__[name])
     cls.__new__ = made.__new__
-    cls.__fields__ = cls.__match_args__ = names
+    cls.__fields__ = names
+    # The checker makes one of its own for a dataclass_transform, and forbids the plain assignment.
+    type.__setattr__(cls, "__match_args__", names)
 
 
 @overload
