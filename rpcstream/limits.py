@@ -99,6 +99,8 @@ class Limits:
     """No byte moved on a stream: it is aborted with the cause."""
     ended_stream_seconds: float = 60.0
     """How long messages for a stream that we ended are dropped in silence."""
+    ended_streams: int = 1024
+    """How many of them, and of refused calls, are remembered for that."""
     dropped_messages: int = 100
     """Messages that are dropped and counted, before the connection is closed."""
     assembly_budget_bytes: int = 512 * MIB
