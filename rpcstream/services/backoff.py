@@ -15,7 +15,7 @@ from collections.abc import Callable
 import attrs
 
 from rpcstream import errors
-from rpcstream.programs import transfer
+from rpcstream.programs import jobs, transfer
 
 __all__ = ["FINAL", "RETRYABLE", "RETRYABLE_ERRNOS", "Backoff", "is_retryable"]
 
@@ -50,6 +50,9 @@ FINAL: dict[type[Exception], str] = {
     transfer.Changed: "as SourceChanged",
     transfer.NotServed: "it is a link, a directory or some such thing",
     transfer.Fenced: "as TransferFenced",
+    jobs.NoSuchJob: "numbers are never used again",
+    jobs.SourceRefused: "the service does not open such files",
+    jobs.JobEnded: "it has ended for good",
 }
 """What comes out the same way the next time, and why."""
 

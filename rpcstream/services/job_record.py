@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rpcstream.errors import BadValue, StorageError
-from rpcstream.services.job_states import ENDED, JobState
+from rpcstream.programs import jobs as wire_jobs
+from rpcstream.programs.jobs import FOREVER, JobState
+from rpcstream.services.job_states import ENDED
 
 __all__ = [
     "INTEGER_LIMIT",
-    "RETRY_FOR_EVER",
     "TEXT_BYTES",
     "TRANSFER_ID_BYTES",
     "Job",
@@ -24,8 +25,6 @@ __all__ = [
     "nanoseconds",
 ]
 
-RETRY_FOR_EVER = 0xFFFF_FFFF
-"""C{retry} of a job that is tried until it succeeds, fails for good or is cancelled."""
 TRANSFER_ID_BYTES = 16
 TEXT_BYTES = 4096
 """A source's path, and the message of a failed job."""
@@ -41,7 +40,7 @@ class Job(NamedTuple):
     """
     One job, as it was when it was read.
 
-    @ivar id: its number, never used again.
+    @ivar job_id: its number, never used again.
     @ivar source: absolute path of the file to send.
     @ivar name: its name at the destination.
     @ivar replace: whether an existing name may be replaced.
@@ -57,7 +56,7 @@ class Job(NamedTuple):
     @ivar due_ns: not to be started before; of no meaning unless queued.
     """
 
-    id: int
+    job_id: int
     source: str
     name: str
     replace: bool
@@ -78,12 +77,28 @@ class Job(NamedTuple):
     @property
     def may_retry(self) -> bool:
         """Whether C{retry} permits an attempt after those that were begun."""
-        return self.retry == RETRY_FOR_EVER or self.attempts <= self.retry
+        return self.retry == FOREVER or self.attempts <= self.retry
 
     @property
     def has_ended(self) -> bool:
         """Whether it is done, failed or cancelled."""
         return self.state in ENDED
+
+    def as_listed(self) -> wire_jobs.Job:
+        """The job as the jobs program tells it."""
+        return wire_jobs.Job(
+            job_id=self.job_id,
+            source=self.source,
+            name=self.name,
+            state=self.state,
+            byte_count=self.byte_count,
+            size=self.size,
+            attempts=self.attempts,
+            message=self.message,
+            digest=self.digest,
+            submitted_ns=self.submitted_ns,
+            changed_ns=self.changed_ns,
+        )
 
 
 def job_of_row(row: tuple[Any, ...]) -> Job:

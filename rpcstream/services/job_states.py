@@ -4,21 +4,12 @@ What may happen to a job in which state, as a table; no store, no clock.
 
 from __future__ import annotations
 
-import enum
 from enum import Enum
 
 from rpcstream.errors import BadState
+from rpcstream.programs.jobs import JobState
 
 __all__ = ["ENDED", "TRANSITIONS", "JobInput", "JobState", "advance"]
-
-
-class JobState(enum.IntEnum):
-    QUEUED = 0
-    RUNNING = 1
-    COMMITTING = 2
-    DONE = 3
-    FAILED = 4
-    CANCELLED = 5
 
 
 class JobInput(Enum):

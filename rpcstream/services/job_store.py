@@ -24,10 +24,10 @@ from typing import Any
 
 from rpcstream.errors import BadState, BadValue, StorageError
 from rpcstream.limits import DIGEST_BYTES, NAME_BYTES
+from rpcstream.programs.jobs import FOREVER, JobState
 from rpcstream.services.job_file import open_job_file
 from rpcstream.services.job_record import (
     INTEGER_LIMIT,
-    RETRY_FOR_EVER,
     TEXT_BYTES,
     TRANSFER_ID_BYTES,
     Job,
@@ -39,9 +39,9 @@ from rpcstream.services.job_record import (
     job_of_row,
     nanoseconds,
 )
-from rpcstream.services.job_states import JobInput, JobState, advance
+from rpcstream.services.job_states import JobInput, advance
 
-__all__ = ["RETRY_FOR_EVER", "Job", "JobNotFound", "JobStore"]
+__all__ = ["Job", "JobNotFound", "JobStore"]
 
 _COLUMNS = (
     "id, source, name, replace_existing, sparse, mode, retry, state, byte_count, size, attempts, "
@@ -86,7 +86,7 @@ class JobStore:
         name: str,
         *,
         replace: bool = False,
-        sparse: bool = False,
+        sparse: bool = True,
         mode: int | None = None,
         retry: int = 0,
     ) -> Job:
@@ -101,7 +101,7 @@ class JobStore:
             raise BadValue("source", "must be an absolute path")
         if mode is not None:
             check_integer("mode", mode, 0o7777 + 1)
-        check_integer("retry", retry, RETRY_FOR_EVER + 1)
+        check_integer("retry", retry, FOREVER + 1)
         transfer_id = self._random_bytes(TRANSFER_ID_BYTES)
         now_ns = self._now_ns()
         with self._transaction() as connection:
@@ -243,9 +243,9 @@ class JobStore:
             for job in jobs:
                 connection.execute(
                     "UPDATE jobs SET state = ?, due_ns = ?, changed_ns = ? WHERE id = ?",
-                    (advance(job.state, JobInput.RECOVER).name, now_ns, now_ns, job.id),
+                    (advance(job.state, JobInput.RECOVER).name, now_ns, now_ns, job.job_id),
                 )
-            return tuple(self._get(job.id) for job in jobs)
+            return tuple(self._get(job.job_id) for job in jobs)
 
     def prune(self, older_seconds: float) -> int:
         """

@@ -7,7 +7,7 @@ import errno
 from twisted.trial.unittest import TestCase
 
 from rpcstream import errors
-from rpcstream.programs import transfer
+from rpcstream.programs import jobs, transfer
 from rpcstream.services.backoff import FINAL, RETRYABLE, Backoff, is_retryable
 
 
@@ -69,9 +69,9 @@ class RetryableTests(TestCase):
             self.assertFalse(is_retryable(error), repr(error))
 
     def test_tables(self) -> None:
-        """Each error of the transfer program is in exactly one table, with a reason."""
+        """Each error of our own programs is in exactly one table, with a reason."""
         self.assertEqual(set(RETRYABLE) & set(FINAL), set())
-        for error in transfer.TRANSFER.errors.values():
+        for error in (*transfer.TRANSFER.errors.values(), *jobs.JOBS.errors.values()):
             self.assertIn(error, RETRYABLE.keys() | FINAL.keys())
         self.assertTrue(all({**RETRYABLE, **FINAL}.values()))
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from rpcstream.errors import BadState, BadValue, ConfigurationError, StorageError
-from rpcstream.services.job_states import ENDED, TRANSITIONS, JobInput, JobState, advance
-from rpcstream.services.job_store import RETRY_FOR_EVER, Job, JobNotFound, JobStore
+from rpcstream.programs import jobs as wire_jobs
+from rpcstream.programs.jobs import FOREVER, JobState
+from rpcstream.services.job_states import ENDED, TRANSITIONS, JobInput, advance
+from rpcstream.services.job_store import Job, JobNotFound, JobStore
+from rpcstream.wire import codec_of
 
 DIGEST = b"\x07" * 32
 
@@ -42,15 +45,15 @@ class StoreCase(TestCase):
         """A job that has come to that state."""
         job = self.store.submit("/srv/disk", "disk")
         if state is JobState.CANCELLED:
-            return self.store.cancel(job.id)
+            return self.store.cancel(job.job_id)
         if state is not JobState.QUEUED:
-            job = self.store.start(job.id)
+            job = self.store.start(job.job_id)
         if state in (JobState.COMMITTING, JobState.DONE):
-            job = self.store.committing(job.id)
+            job = self.store.committing(job.job_id)
         if state is JobState.DONE:
-            job = self.store.done(job.id, DIGEST, 5)
+            job = self.store.done(job.job_id, DIGEST, 5)
         if state is JobState.FAILED:
-            job = self.store.failed(job.id, "no")
+            job = self.store.failed(job.job_id, "no")
         self.assertIs(job.state, state)
         return job
 
@@ -68,18 +71,18 @@ class QueueTests(StoreCase):
         )  # fmt: skip
         self.assertEqual(len(job.transfer_id), 16)
         self.assertNotEqual(job.transfer_id, self.store.submit("/srv/disk", "copy").transfer_id)
-        self.assertEqual(self.reopen().get(job.id), job)
+        self.assertEqual(self.reopen().get(job.job_id), job)
 
     def test_to_the_end(self) -> None:
         """Started, in progress, committing, done."""
         job = self.store.submit("/srv/disk", "copy")
-        self.assertEqual(self.store.start(job.id).attempts, 1)
-        self.assertEqual(self.store.progress(job.id, 3, 10)[8:10], (3, 10))
-        self.assertEqual(self.store.progress(job.id, 7)[8:10], (7, 10))
-        self.store.committing(job.id)
-        self.store.progress(job.id, 10)
+        self.assertEqual(self.store.start(job.job_id).attempts, 1)
+        self.assertEqual(self.store.progress(job.job_id, 3, 10)[8:10], (3, 10))
+        self.assertEqual(self.store.progress(job.job_id, 7)[8:10], (7, 10))
+        self.store.committing(job.job_id)
+        self.store.progress(job.job_id, 10)
         self.now += 5
-        done = self.store.done(job.id, DIGEST, 10)
+        done = self.store.done(job.job_id, DIGEST, 10)
         self.assertEqual((done.state, done.digest, done.byte_count), (JobState.DONE, DIGEST, 10))
         self.assertEqual(done.changed_ns - done.submitted_ns, 5 * 10**9)
         self.assertTrue(done.has_ended)
@@ -88,25 +91,25 @@ class QueueTests(StoreCase):
     def test_destination_has_it(self) -> None:
         """A job is done without COMMIT when the destination answers that it has all."""
         job = self.in_state(JobState.RUNNING)
-        self.assertIs(self.store.done(job.id, DIGEST, 0).state, JobState.DONE)
+        self.assertIs(self.store.done(job.job_id, DIGEST, 0).state, JobState.DONE)
 
     def test_due(self) -> None:
         """The one that has been due for longest goes first; a retry waits for its time."""
         first, second = (self.store.submit("/srv/disk", name) for name in ("a", "b"))
         self.assertEqual(self.store.next_due(self.now), first)
         self.assertIsNone(self.store.next_due(self.now - 1))
-        self.store.start(first.id)
+        self.store.start(first.job_id)
         self.assertEqual(self.store.next_due(self.now), second)
-        self.store.start(second.id)
+        self.store.start(second.job_id)
         self.assertIsNone(self.store.next_due(1e30))
         self.assertIsNone(self.store.next_due_at())
-        again = self.store.failed(first.id, "busy", self.now + 8)
+        again = self.store.failed(first.job_id, "busy", self.now + 8)
         self.assertEqual((again.state, again.message), (JobState.QUEUED, "busy"))
         self.assertEqual(again.transfer_id, first.transfer_id)
         self.assertEqual(self.store.next_due_at(), self.now + 8)
         self.assertIsNone(self.store.next_due(self.now + 7.9))
         self.assertEqual(self.store.next_due(self.now + 8), again)
-        self.assertEqual(self.store.start(first.id).attempts, 2)
+        self.assertEqual(self.store.start(first.job_id).attempts, 2)
 
     def test_may_retry(self) -> None:
         """retry counts the attempts after the first."""
@@ -114,21 +117,31 @@ class QueueTests(StoreCase):
         self.assertFalse(job.may_retry)
         self.assertTrue(job._replace(retry=1).may_retry)
         self.assertFalse(job._replace(retry=1, attempts=2).may_retry)
-        self.assertTrue(job._replace(retry=RETRY_FOR_EVER, attempts=10**6).may_retry)
+        self.assertTrue(job._replace(retry=FOREVER, attempts=10**6).may_retry)
 
     def test_message(self) -> None:
         """A message is cut at a character's boundary, and always can be stored."""
         job = self.in_state(JobState.RUNNING)
-        message = self.store.failed(job.id, "x" + "é" * 4096).message
+        message = self.store.failed(job.job_id, "x" + "é" * 4096).message
         self.assertEqual(message, "x" + "é" * 2047)
         job = self.in_state(JobState.RUNNING)
-        self.assertEqual(self.store.failed(job.id, "\udcff").message, "\\udcff")
+        self.assertEqual(self.store.failed(job.job_id, "\udcff").message, "\\udcff")
+
+    def test_as_listed(self) -> None:
+        """Each state of a job fits the jobs program, field by field, on the wire too."""
+        for state in JobState:
+            job = self.in_state(state)
+            listed = job.as_listed()
+            for field in ("job_id", "source", "name", "state", "size", "digest", "message", "changed_ns"):
+                self.assertEqual(getattr(listed, field), getattr(job, field))
+            codec = codec_of(wire_jobs.Job)
+            self.assertEqual(codec.decode(codec.encode(listed)), listed)
 
     def test_list(self) -> None:
         """Pages in the order of submission."""
-        ids = [self.store.submit("/srv/disk", str(n)).id for n in range(5)]
-        self.assertEqual([job.id for job in self.store.list()], ids)
-        self.assertEqual([job.id for job in self.store.list(after=ids[1], limit=2)], ids[2:4])
+        ids = [self.store.submit("/srv/disk", str(n)).job_id for n in range(5)]
+        self.assertEqual([job.job_id for job in self.store.list()], ids)
+        self.assertEqual([job.job_id for job in self.store.list(after=ids[1], limit=2)], ids[2:4])
         self.assertEqual(self.store.list(after=2**64 - 1), ())
         self.assertEqual(self.store.list(limit=0), ())
 
@@ -140,15 +153,15 @@ class QueueTests(StoreCase):
 
     def test_prune(self) -> None:
         """Only what ended long ago is forgotten, and its number never used again."""
-        old = [self.in_state(state).id for state in JobState]
+        old = [self.in_state(state).job_id for state in JobState]
         self.now += 100
         self.in_state(JobState.DONE)
         last = self.in_state(JobState.CANCELLED)
         self.assertEqual(self.store.prune(50), len(ENDED))
-        self.assertEqual([job.id for job in self.store.list()], [*old[:3], last.id - 1, last.id])
+        self.assertEqual([job.job_id for job in self.store.list()], [*old[:3], last.job_id - 1, last.job_id])
         self.now += 100
         self.assertEqual(self.store.prune(0), 2)
-        self.assertGreater(self.reopen().submit("/srv/disk", "x").id, last.id)
+        self.assertGreater(self.reopen().submit("/srv/disk", "x").job_id, last.job_id)
 
     def test_bad_values(self) -> None:
         """What does not fit is refused, naming the field, and leaves no trace."""
@@ -161,10 +174,10 @@ class QueueTests(StoreCase):
             error = self.assertRaises(BadValue, self.store.submit, source, name, **options)
             self.assertEqual(error.field, field)
         job = self.in_state(JobState.RUNNING)
-        self.assertRaises(BadValue, self.store.done, job.id, b"short", 1)
-        self.assertRaises(BadValue, self.store.done, job.id, DIGEST, 2**63)
-        self.assertRaises(BadValue, self.store.progress, job.id, -1)
-        self.assertRaises(BadValue, self.store.progress, job.id, 1, 2**63)
+        self.assertRaises(BadValue, self.store.done, job.job_id, b"short", 1)
+        self.assertRaises(BadValue, self.store.done, job.job_id, DIGEST, 2**63)
+        self.assertRaises(BadValue, self.store.progress, job.job_id, -1)
+        self.assertRaises(BadValue, self.store.progress, job.job_id, 1, 2**63)
         self.assertEqual(self.store.list(), (job,))
 
 
@@ -179,25 +192,25 @@ class TransitionTests(StoreCase):
                 if job_input is JobInput.RECOVER:
                     self.store.recover()
                     expected = TRANSITIONS[state].get(job_input, state)
-                    self.assertIs(self.store.get(job.id).state, expected)
+                    self.assertIs(self.store.get(job.job_id).state, expected)
                     continue
                 if job_input in TRANSITIONS[state]:
                     self.assertIs(self.put(job, job_input).state, TRANSITIONS[state][job_input])
                 else:
                     error = self.assertRaises(BadState, self.put, job, job_input)
                     self.assertIn(state.name.lower(), str(error))
-                    self.assertEqual(self.store.get(job.id), job)
+                    self.assertEqual(self.store.get(job.job_id), job)
 
     def put(self, job: Job, job_input: JobInput) -> Job:
         """Call the method for that input."""
         store = self.store
         return {
-            JobInput.START: lambda: store.start(job.id),
-            JobInput.COMMIT: lambda: store.committing(job.id),
-            JobInput.FINISH: lambda: store.done(job.id, DIGEST, 1),
-            JobInput.RETRY: lambda: store.failed(job.id, "later", 2000.0),
-            JobInput.FAIL: lambda: store.failed(job.id, "never"),
-            JobInput.CANCEL: lambda: store.cancel(job.id),
+            JobInput.START: lambda: store.start(job.job_id),
+            JobInput.COMMIT: lambda: store.committing(job.job_id),
+            JobInput.FINISH: lambda: store.done(job.job_id, DIGEST, 1),
+            JobInput.RETRY: lambda: store.failed(job.job_id, "later", 2000.0),
+            JobInput.FAIL: lambda: store.failed(job.job_id, "never"),
+            JobInput.CANCEL: lambda: store.cancel(job.job_id),
         }[job_input]()
 
     def test_table(self) -> None:
@@ -213,9 +226,9 @@ class TransitionTests(StoreCase):
         for state in JobState:
             job = self.in_state(state)
             if state in (JobState.RUNNING, JobState.COMMITTING):
-                self.assertEqual(self.store.progress(job.id, 1).byte_count, 1)
+                self.assertEqual(self.store.progress(job.job_id, 1).byte_count, 1)
             else:
-                self.assertRaises(BadState, self.store.progress, job.id, 1)
+                self.assertRaises(BadState, self.store.progress, job.job_id, 1)
 
 
 class RecoveryTests(StoreCase):
@@ -228,13 +241,13 @@ class RecoveryTests(StoreCase):
         store = self.reopen()
         recovered = store.recover()
         running, committing = jobs[JobState.RUNNING], jobs[JobState.COMMITTING]
-        self.assertEqual([job.id for job in recovered], [running.id, committing.id])
+        self.assertEqual([job.job_id for job in recovered], [running.job_id, committing.job_id])
         for before, after in zip((running, committing), recovered, strict=True):
             self.assertEqual((after.state, after.attempts), (JobState.QUEUED, 1))
             self.assertEqual(after.transfer_id, before.transfer_id)
             self.assertEqual(after.due_ns, int(self.now * 1e9))
         for state in (JobState.QUEUED, *ENDED):
-            self.assertEqual(store.get(jobs[state].id), jobs[state])
+            self.assertEqual(store.get(jobs[state].job_id), jobs[state])
         self.assertEqual(store.recover(), ())
 
     def test_killed(self) -> None:
@@ -247,11 +260,11 @@ class RecoveryTests(StoreCase):
             shutil.copy(file, copy)
         survivor = self.open(copy / self.path.name)
         self.assertEqual(survivor.list(), (job, queued))
-        self.assertEqual([each.id for each in survivor.recover()], [job.id])
+        self.assertEqual([each.job_id for each in survivor.recover()], [job.job_id])
 
     def test_torn_log(self) -> None:
         """A log cut at any place opens, with the first so many changes."""
-        ids = [self.store.submit("/srv/disk", str(n)).id for n in range(4)]
+        ids = [self.store.submit("/srv/disk", str(n)).job_id for n in range(4)]
         log = Path(f"{self.path}-wal")
         content = log.read_bytes()
         seen = set()
@@ -262,7 +275,7 @@ class RecoveryTests(StoreCase):
             (copy / log.name).write_bytes(content[:end])
             (copy / log.name).chmod(0o600)
             survivor = self.open(copy / self.path.name)
-            found = [job.id for job in survivor.list()]
+            found = [job.job_id for job in survivor.list()]
             self.assertEqual(found, ids[: len(found)], number)
             seen.add(len(found))
         self.assertTrue({0, 1, 2, 3} <= seen, seen)
@@ -273,8 +286,8 @@ class RecoveryTests(StoreCase):
         self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
         job = self.in_state(JobState.RUNNING)
         self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
-        self.store.progress(job.id, 1)
-        self.store.committing(job.id)
+        self.store.progress(job.job_id, 1)
+        self.store.committing(job.job_id)
         self.assertEqual(connection.execute("PRAGMA synchronous").fetchone(), (2,))
 
 
@@ -352,7 +365,7 @@ class FileTests(StoreCase):
             for _ in range(100):
                 self.store.submit("/" + "s" * 4000, "disk")
         self.assertIn("full", str(caught.exception))
-        self.assertEqual(self.store.start(job.id).state, JobState.RUNNING)
+        self.assertEqual(self.store.start(job.job_id).state, JobState.RUNNING)
 
     def test_closed(self) -> None:
         """A closed store says so; closing again is harmless."""
