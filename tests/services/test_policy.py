@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
+from rpcstream.net import identity
+from rpcstream.net.service import Decides
 from rpcstream.services.policy import (
     ANONYMOUS,
     AllowAll,
@@ -153,3 +155,17 @@ class AllowTests(TestCase):
         self.assertNotEqual(Rule(["a"], ["b"]).principals, ("a",))
         self.assertEqual(len({Rule(["a"], ["b"]), Rule(["a"], ["b"])}), 1)
         self.assertIn("principals=['a']", repr(Rule(["a"], ["b"])))
+
+
+class AgreementTests(TestCase):
+    """What the network layer, which must not import this one, knows of policies."""
+
+    def test_anonymous(self) -> None:
+        """Both mean the same name."""
+        self.assertEqual(ANONYMOUS, identity.ANONYMOUS)
+
+    def test_protocol(self) -> None:
+        """A policy is called as the network layer calls it."""
+        policies: list[Decides] = [any_authenticated, RulePolicy()]
+        for policy in policies:
+            self.assertIn(policy.decide("alice", "x", None).allowed, (True, False))
