@@ -1,0 +1,314 @@
+"""
+Content on its way out: files, block devices, and windows of them.
+
+A source yields the extents that the receiver does not hold, concatenated, and
+digests them on the way; what the receiver does hold is read and compared by
+L{Source.verify}.  For pipes see L{rpcstream.storage.pipes}.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from rpcstream.errors import BadState, NotRegular, SizeMismatch, SourceChanged
+from rpcstream.limits import EXTENT_BYTES
+from rpcstream.storage.extent_map import ExtentMap
+from rpcstream.storage.extents import (
+    LARGEST_BYTES,
+    Held,
+    bitmap_of,
+    extent_count,
+    flags_of_bitmap,
+    missing_ranges,
+    zero_digest,
+)
+from rpcstream.storage.files import PIECE_BYTES, ZEROS, FileOperations, read_exactly
+from rpcstream.storage.reading import ExtentReader, Segments
+from rpcstream.storage.recorder import ExtentRecorder
+
+__all__ = ["ContentKind", "FileSource", "Hole", "Source", "open_path"]
+
+
+class ContentKind(IntEnum):
+    """What content comes from; the numbers are those of the transfer program."""
+
+    FILE = 0
+    DEVICE = 1
+    PIPE = 2
+
+
+class Hole(NamedTuple):
+    """A stretch of zeros that needs no bytes."""
+
+    length: int
+
+
+class Source(ABC):
+    """
+    What every kind of source can do.
+
+    The methods block on the disk: call them from threads.  L{pieces} is used by
+    one thread; L{verify} may run in another at the same time; L{content_digest}
+    comes after both.
+
+    @ivar kind: file, device or pipe.
+    @ivar size_bytes: of the content, C{None} if not known before the end.
+    @ivar mode: permission bits of the file.
+    @ivar sent_bytes: content taken from L{pieces} so far, holes included.
+    """
+
+    kind: ContentKind
+    size_bytes: int | None
+    mode: int | None = None
+    sent_bytes = 0
+
+    @abstractmethod
+    def pieces(
+        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+    ) -> Iterator[bytes | Hole]:
+        """
+        The content without the extents that the receiver holds.
+
+        @param skip: bitmap of those.
+        @param packet_bytes: longest piece wanted; none is longer than 1 MiB.
+        @param sparse: yield L{Hole}s; otherwise zeros are bytes like others.
+        @return: pieces in order; no digest or check is missing when it ends.
+        @raise SourceChanged: the file became shorter.
+        @raise OSError: a read failed.
+        """
+
+    @abstractmethod
+    def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
+        """
+        Compare what the receiver claims to hold with the content.
+
+        @param held: checked with L{Held.check}.
+        @param cancelled: asked before each extent; true ends the work.
+        @return: bitmap of the extents that differ or do not exist: they must be
+            discarded by the receiver and sent.
+        """
+
+    @abstractmethod
+    def content_digest(self) -> bytes:
+        """The digest of the whole content, 32 bytes; reads what was neither sent nor verified."""
+
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """@raise SourceChanged: the file is not what it was when it was opened."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the descriptor.  Idempotent."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class FileSource(Source):
+    """
+    A regular file or block device, or a window of one.
+
+    @ivar whole_bytes: size of the whole file; C{size_bytes} is the window's.
+    """
+
+    size_bytes: int
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        name: str = "",
+        offset: int = 0,
+        length: int | None = None,
+        find: Callable[[], os.stat_result | None] | None = None,
+        extent_bytes: int = EXTENT_BYTES,
+        files: FileOperations | None = None,
+    ) -> None:
+        """
+        @param fd: owned from here on, also when this raises.
+        @param name: for error texts.
+        @param offset: where the window begins.
+        @param length: of the window; C{None}: to the end.
+        @param find: looks the name up again, to notice that it was replaced.
+        @raise NotRegular: it is neither file nor device.
+        @raise SizeMismatch: the window reaches past the end.
+        """
+        self.name = name
+        self._files = files or FileOperations()
+        self._fd = fd
+        self._find = find
+        self._base = offset
+        # The descriptor must not be closed (and its number be reused) while another thread reads from it.
+        self._close_lock = threading.Lock()
+        self._is_closing = False
+        try:
+            self._opened = self._files.fstat(fd)
+            is_device = stat.S_ISBLK(self._opened.st_mode)
+            if not is_device and not stat.S_ISREG(self._opened.st_mode):
+                raise NotRegular(f"{name!r} is neither a file nor a block device", name)
+            self.kind = ContentKind.DEVICE if is_device else ContentKind.FILE
+            self.mode = None if is_device else stat.S_IMODE(self._opened.st_mode) & 0o777
+            self.whole_bytes = self._files.seek(fd, 0, os.SEEK_END)
+            self.size_bytes = self.whole_bytes - offset if length is None else length
+            if offset < 0 or self.size_bytes < 0 or offset + self.size_bytes > self.whole_bytes:
+                raise SizeMismatch(f"{name!r} has {self.whole_bytes} bytes, fewer than asked for", name)
+            if self.size_bytes > LARGEST_BYTES:
+                raise SizeMismatch(f"{name!r} is larger than {LARGEST_BYTES} bytes", name)
+        except BaseException:
+            self.close()
+            raise
+        self._extents = ExtentMap(extent_count(self.size_bytes, extent_bytes), extent_bytes)
+
+    def pieces(
+        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+    ) -> Iterator[bytes | Hole]:
+        extent_bytes = self._extents.extent_bytes
+        segments = Segments(self._files, self._fd, self._base + self.size_bytes)
+        recorder = ExtentRecorder(self._extents, self.size_bytes)
+        largest = min(packet_bytes, PIECE_BYTES)
+        for start, stop in missing_ranges(flags_of_bitmap(skip), self.size_bytes, extent_bytes):
+            recorder.move(start)
+            while (offset := recorder.offset) < stop:
+                is_data, segment_stop = segments.at(self._base + offset)
+                length = min(stop, segment_stop - self._base) - offset
+                if is_data:
+                    # Not across the end of an extent, so that reads stay aligned to it.
+                    length = min(length, largest, extent_bytes - offset % extent_bytes)
+                    piece = self._read(offset, length, sparse)
+                else:
+                    piece = Hole(length)
+                if isinstance(piece, Hole):
+                    recorder.hole(length)
+                else:
+                    recorder.data(piece)
+                self.sent_bytes += length
+                if isinstance(piece, bytes) or sparse:
+                    yield piece
+                else:
+                    yield from _zeros(length, largest)
+
+    def _read(self, offset: int, length: int, sparse: bool) -> bytes | Hole:
+        data = read_exactly(self._files, self._fd, length, self._base + offset)
+        if len(data) != length:
+            raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
+        # A device cannot say where it has holes: whole pieces of zeros are taken for some.
+        if sparse and self.kind is ContentKind.DEVICE and data == memoryview(ZEROS)[:length]:
+            return Hole(length)
+        return data
+
+    def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
+        reader = self._reader()
+        different = []
+        hole_stop = 0
+        zeros = zero_digest(self._extents.extent_bytes)
+        for index, digest in held.claims():
+            if cancelled():
+                break
+            if index >= len(self._extents):
+                different.append(index)
+                continue
+            if index >= hole_stop:
+                with self._reading():
+                    hole_stop = index + reader.hole_run(index)
+            if index < hole_stop:
+                self._extents.put(index, zeros)
+            elif not self._extents.has(index):
+                self._digest(reader, index)
+            if self._extents.digest(index) != digest:
+                different.append(index)
+        return bitmap_of(different)
+
+    def content_digest(self) -> bytes:
+        reader = self._reader()
+        for first, stop in self._extents.runs(0):
+            for index in range(first, stop):
+                self._digest(reader, index)
+        return self._extents.content_digest(self.size_bytes)
+
+    def _reader(self) -> ExtentReader:
+        return ExtentReader(
+            self._files, self._fd, self.size_bytes, base=self._base, extent_bytes=self._extents.extent_bytes
+        )
+
+    def _digest(self, reader: ExtentReader, index: int) -> None:
+        with self._reading():
+            digest = reader.digest(index)
+        if digest is None:
+            raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
+        self._extents.put(index, digest)
+
+    def _reading(self) -> threading.Lock:
+        if self._is_closing:
+            raise BadState("the source is closed")
+        return self._close_lock
+
+    def check_unchanged(self) -> None:
+        now = self._files.fstat(self._fd)
+        is_same = _identity(now) == _identity(self._opened)
+        if is_same and self._find is not None:
+            found = self._find()
+            is_same = found is not None and _identity(found) == _identity(self._opened)
+        if not is_same:
+            raise SourceChanged(f"{self.name!r} was changed or replaced while it was read", self.name)
+
+    def close(self) -> None:
+        self._is_closing = True
+        with self._close_lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                self._files.close(fd)
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    # A device's times change by being written or even opened; its content cannot be watched.
+    if stat.S_ISBLK(found.st_mode):
+        return (found.st_rdev,)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _zeros(length: int, packet_bytes: int) -> Iterator[bytes]:
+    packet = ZEROS[:packet_bytes]
+    while length >= len(packet):
+        yield packet
+        length -= len(packet)
+    if length:
+        yield packet[:length]
+
+
+def open_path(
+    path: str | Path,
+    *,
+    offset: int = 0,
+    length: int | None = None,
+    extent_bytes: int = EXTENT_BYTES,
+    files: FileOperations | None = None,
+) -> FileSource:
+    """
+    Open a file or block device of the local user, who may name it through links.
+
+    @raise NotRegular: it is something else.
+    @raise OSError: it cannot be opened.
+    """
+    files = files or FileOperations()
+    text = os.fspath(path)
+
+    def find() -> os.stat_result | None:
+        try:
+            return os.stat(text)
+        except OSError:
+            return None
+
+    fd = files.open(text, os.O_RDONLY | os.O_NONBLOCK)
+    return FileSource(
+        fd, name=text, offset=offset, length=length, find=find, extent_bytes=extent_bytes, files=files
+    )

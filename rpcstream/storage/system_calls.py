@@ -1,0 +1,84 @@
+"""
+The two Linux calls that Python 3.11's C{os} module lacks: fallocate and renameat2.
+
+Only thin wrappers that raise C{OSError}; what they are used for is decided
+elsewhere.  Where the C library has not got them they fail with C{ENOSYS}, which
+every caller treats like a file system that does not support the operation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Any
+
+__all__ = [
+    "KEEP_SIZE",
+    "PUNCH_HOLE",
+    "RENAME_EXCHANGE",
+    "UNSUPPORTED",
+    "fallocate",
+    "rename_exchange",
+]
+
+KEEP_SIZE = 0x01
+"""FALLOC_FL_KEEP_SIZE: the size of the file stays."""
+PUNCH_HOLE = 0x02
+"""FALLOC_FL_PUNCH_HOLE: the range reads as zeros and gives its blocks back."""
+RENAME_EXCHANGE = 0x02
+"""RENAME_EXCHANGE: the two names change places, atomically."""
+
+UNSUPPORTED = frozenset(
+    {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOTTY, errno.EPERM}
+)
+"""What a kernel, C library or file system answers that cannot do one of these."""
+
+
+def _function(name: str, *argument_types: Any) -> Any:
+    """Look up C{name} in the C library; C{None} where it is missing."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if function is not None:
+        function.argtypes = argument_types
+        function.restype = ctypes.c_int
+    return function
+
+
+# The 64-bit form exists in glibc under this name on every architecture; musl's plain one is 64-bit.
+_fallocate = _function(
+    "fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
+) or _function("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_renameat2 = _function(
+    "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+)
+
+
+def _check(function: Any, *arguments: Any) -> None:
+    """Call it, again after a signal, and turn its errno into C{OSError}."""
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    while function(*arguments) != 0:
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """
+    fallocate(2): reserve blocks (mode 0 or L{KEEP_SIZE}) or punch a hole.
+
+    Unlike C{os.posix_fallocate} it never falls back to writing zeros, which
+    would write a large file twice.
+
+    @raise OSError: as the system says; C{ENOSPC} when there is no room.
+    """
+    _check(_fallocate, fd, mode, offset, length)
+
+
+def rename_exchange(old: str, new: str, old_directory: int, new_directory: int) -> None:
+    """
+    renameat2(2) with C{RENAME_EXCHANGE}: both names must exist.
+
+    @raise OSError: one of L{UNSUPPORTED} where the file system cannot.
+    """
+    _check(_renameat2, old_directory, os.fsencode(old), new_directory, os.fsencode(new), RENAME_EXCHANGE)
