@@ -12,6 +12,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+__all__ = [
+    "COMMON_ERRORS",
+    "AccessDenied",
+    "BadSchema",
+    "BadState",
+    "BadValue",
+    "BufferFull",
+    "CallCancelled",
+    "ConfigurationError",
+    "ConnectRefused",
+    "ConnectionClosed",
+    "DeadlineExceeded",
+    "DecodeError",
+    "DigestMismatch",
+    "EventsLost",
+    "InternalError",
+    "InvalidArgument",
+    "LocalError",
+    "NameBusy",
+    "NameExists",
+    "NameNotFound",
+    "NameRefused",
+    "NotRegular",
+    "OperationAborted",
+    "OperationFailed",
+    "PeerError",
+    "ProtocolViolation",
+    "QuotaExceeded",
+    "RPCFailed",
+    "RPCStreamError",
+    "RemoteError",
+    "ResourceBusy",
+    "SizeMismatch",
+    "SourceChanged",
+    "StorageError",
+    "StreamAborted",
+    "StreamStalled",
+    "SystemCallFailed",
+    "TransferFenced",
+    "Unsupported",
+]
+
 if TYPE_CHECKING:
 
     class _HasErrors(Protocol):

@@ -9,6 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+__all__ = [
+    "DEFAULT_LIMITS",
+    "DESCRIPTOR_COUNT",
+    "DIGEST_BYTES",
+    "ERROR_TEXT_BYTES",
+    "EXTENT_BYTES",
+    "GIB",
+    "KIB",
+    "LEGACY_PAYLOAD_BYTES",
+    "MESSAGE_BYTES",
+    "MIB",
+    "NAME_BYTES",
+    "STRING_BYTES",
+    "XDR_DEPTH",
+    "XDR_ELEMENT_COUNT",
+    "Limits",
+]
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
