@@ -65,9 +65,8 @@ class Procedure(Request, Generic[R]):
         idempotent: bool = False,
         resource: str | None = None,
         exclusive: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         cls.__procedure__ = register(
             cls,
             Kind.CALL,
@@ -119,9 +118,8 @@ class Download(Request, Generic[R]):
         idempotent: bool = False,
         resource: str | None = None,
         exclusive: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         cls.__procedure__ = register(
             cls,
             Kind.DOWNLOAD,
@@ -155,9 +153,8 @@ class Upload(Request, Generic[R]):
         idempotent: bool = False,
         resource: str | None = None,
         exclusive: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         cls.__procedure__ = register(
             cls,
             Kind.UPLOAD,
@@ -191,9 +188,8 @@ class Duplex(Request, Generic[R]):
         idempotent: bool = False,
         resource: str | None = None,
         exclusive: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         cls.__procedure__ = register(
             cls,
             Kind.DUPLEX,
@@ -227,9 +223,8 @@ class Event(Request):
         idempotent: bool = False,
         resource: str | None = None,
         exclusive: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         cls.__procedure__ = register(
             cls,
             Kind.EVENT,

@@ -2,8 +2,8 @@
 The flow program: what two rpcstream peers agree on, and credit for streams.
 
 HELLO is the first call on a connection.  A stock libvirt peer answers it with
-an error, and then nothing else of this program is used.  Credit and cancel are
-events, which the core handles itself; they are never subscribed to.
+an error, and then nothing else of this program is used.  Credit is an event
+that the core handles itself; none of its events is ever subscribed to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rpcstream.programs.base import Event, Procedure, Program
 from rpcstream.programs.parameters import Parameters
 from rpcstream.wire import Int, Max, Struct, UHyper, UInt
 
-__all__ = ["FLOW", "Cancel", "Credit", "Hello", "Subscribe", "Unsubscribe", "Welcome"]
+__all__ = ["FLOW", "Cancel", "Credit", "Hello", "Lost", "Subscribe", "Unsubscribe", "Welcome"]
 
 FLOW = Program("flow", number=0x666C6F77, version=1)
 
@@ -93,3 +93,16 @@ class Unsubscribe(Procedure[None], program=FLOW, number=5, permission="flow", id
     program: UInt
     version: UInt
     number: Int
+
+
+class Lost(Event, program=FLOW, number=6, permission="flow"):
+    """
+    Events that the other side subscribed to were dropped, because it did not read.
+
+    @ivar count: how many of this program and number.
+    """
+
+    program: UInt
+    version: UInt
+    number: Int
+    count: UHyper

@@ -67,8 +67,8 @@ class Max:
     __slots__ = ("count",)
 
     def __init__(self, count: int) -> None:
-        if not 0 <= count < 1 << 32:
-            raise BadSchema(f"Max({count}) is not a limit that XDR can have")
+        if not isinstance(count, int) or not 0 <= count < 1 << 32:
+            raise BadSchema(f"{type(self).__name__}({count!r}) is not a limit that XDR can have")
         self.count = count
 
     def __eq__(self, other: object) -> bool:

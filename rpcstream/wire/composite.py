@@ -16,6 +16,7 @@ from typing import Any
 import construct
 
 from rpcstream.errors import BadSchema
+from rpcstream.limits import XDR_ELEMENT_COUNT
 from rpcstream.wire.reader import (
     WORD_BYTES,
     XDR,
@@ -119,6 +120,8 @@ class FixedArray(_Elements):
     """C{T x[count]}: so many elements, no count on the wire; a tuple in Python."""
 
     def __init__(self, subcon: Any, count: int) -> None:
+        if count > XDR_ELEMENT_COUNT:
+            raise BadSchema(f"{count} elements, a message takes at most {XDR_ELEMENT_COUNT}")
         super().__init__(subcon, 0, count, count)
         self.count = count
 
@@ -168,6 +171,8 @@ class Union(XDR):
     def __init__(self, arms: Mapping[int, Any], types: Mapping[int, type] | None = None) -> None:
         if not arms:
             raise BadSchema("a union needs an arm")
+        if any(not -(1 << 31) <= number < 1 << 31 for number in arms):
+            raise BadSchema("discriminants of a union are signed 32-bit integers")
         if types is not None and len(set(types.values())) != len(arms):
             raise BadSchema("arms of a union that have the same Python type: make each a Struct of its own")
         most = [largest_bytes(arm) for arm in arms.values()]
@@ -207,7 +212,7 @@ class Union(XDR):
             return self.numbers[obj.__class__], obj
         if not isinstance(obj, tuple) or len(obj) != 2:
             raise XDRError(f"{shown(obj)} is not (number, value)", path)
-        if obj[0] not in self.arms:
+        if not isinstance(obj[0], int) or obj[0] not in self.arms:
             raise XDRError(f"no arm for discriminant {shown(obj[0])}", path)
         return obj
 

@@ -39,12 +39,16 @@ def derive(declaration: Any, depth: int = 0) -> Layout:
     @param depth: how many composite values it sits in.
     @raise BadSchema: it nests deeper than L{XDR_DEPTH}.
     """
-    if depth > XDR_DEPTH:
-        raise BadSchema(f"nested deeper than {XDR_DEPTH}")
     if scalar := SCALARS.get(type(declaration)):
         return scalar(declaration)
-    if derived := _DERIVED.get(type(declaration)):
-        return derived(declaration, depth)
+    if composed := _COMPOSITES.get(type(declaration)):
+        if depth >= XDR_DEPTH:
+            raise BadSchema(f"nested deeper than {XDR_DEPTH}")
+        return composed(declaration, depth)
+    if isinstance(declaration, construct.Renamed):
+        return derive(declaration.subcon, depth)
+    if isinstance(declaration, construct.FormatField):
+        return _stock_number(declaration, depth)
     return _interpreted(declaration, depth)
 
 
@@ -277,10 +281,6 @@ def _stock_number(declaration: Any, depth: int) -> Layout:
     return _interpreted(declaration, depth)
 
 
-def _renamed(declaration: Any, depth: int) -> Layout:
-    return derive(declaration.subcon, depth)
-
-
 def _interpreted(declaration: Any, depth: int) -> Layout:
     """Any other Construct: interpreted, within the depth and elements that are left."""
 
@@ -300,12 +300,10 @@ def _interpreted(declaration: Any, depth: int) -> Layout:
     return Layout(write, read)
 
 
-_DERIVED: dict[type, Callable[[Any, int], Layout]] = {
+_COMPOSITES: dict[type, Callable[[Any, int], Layout]] = {
     composite.Optional: _optional,
     composite.FixedArray: _fixed_array,
     composite.Array: _array,
     composite.Union: _union,
     composite.Record: _record,
-    construct.FormatField: _stock_number,
-    construct.Renamed: _renamed,
 }

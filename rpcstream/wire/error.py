@@ -14,6 +14,7 @@ from typing import Annotated
 from rpcstream.errors import COMMON_ERRORS, RemoteError, Unsupported
 from rpcstream.limits import ERROR_TEXT_BYTES
 from rpcstream.wire.annotations import Fixed, Int, Text
+from rpcstream.wire.reader import shown
 from rpcstream.wire.struct import Struct, codec_of
 
 __all__ = [
@@ -82,7 +83,7 @@ def cut_text(text: str, limit_bytes: int = ERROR_TEXT_BYTES) -> str:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else cut_text(str(value))
+    return None if value is None else cut_text(value if isinstance(value, str) else shown(value))
 
 
 def _number(value: object, otherwise: int) -> int:
@@ -91,18 +92,20 @@ def _number(value: object, otherwise: int) -> int:
 
 def encode_error(error: RemoteError) -> bytes:
     """The payload that carries C{error}; never fails, whatever its fields hold."""
+    # A subclass may have set its fields to anything, or none of them.
+    fields = vars(error)
     return _CODEC.encode(
         ErrorInfo(
-            code=_number(error.code, 1),
-            domain=_number(error.domain, 7),
-            message=_text(error.message),
-            level=_number(error.level, 2),
+            code=_number(fields.get("code", type(error).default_code), 1),
+            domain=_number(fields.get("domain"), 7),
+            message=_text(fields.get("message", type(error).__name__)),
+            level=_number(fields.get("level"), 2),
             dom=None,
-            str1=_text(error.str1),
-            str2=_text(error.str2),
-            str3=_text(error.str3),
-            int1=_number(error.int1, -1),
-            int2=_number(error.int2, -1),
+            str1=_text(fields.get("str1")),
+            str2=_text(fields.get("str2")),
+            str3=_text(fields.get("str3")),
+            int1=_number(fields.get("int1"), -1),
+            int2=_number(fields.get("int2"), -1),
             net=None,
         )
     )

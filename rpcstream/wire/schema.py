@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, ForwardRef
-from weakref import WeakKeyDictionary
 
 import construct
 
@@ -33,16 +32,17 @@ _BARE = {
     dict: "use a tuple of a Struct for the pairs",
 }
 
-_records: WeakKeyDictionary[type, dict[bool, Any]] = WeakKeyDictionary()
-_open: list[type] = []  # Struct classes whose records are being made, outermost first
+_Inside = tuple[type, ...]
 
 
-def construct_of(annotation: Any, lenient: bool = False) -> Any:
+def construct_of(annotation: Any, lenient: bool = False, *, inside: tuple[type, ...] = ()) -> Any:
     """
     The Construct that an annotation or Struct class stands for.
 
     @param lenient: any flag but 0 is true or present and text may be any bytes,
         as in libvirt's programs; a Struct class can ask for it itself.
+    @param inside: the Struct classes that the annotation stands in, outermost
+        first, to find one that contains itself.
     @raise BadSchema: there is none; the text says what to write instead.
     """
     if annotation is None or annotation is type(None):
@@ -51,14 +51,14 @@ def construct_of(annotation: Any, lenient: bool = False) -> Any:
         return annotation
     origin = typing.get_origin(annotation)
     if origin is Annotated:
-        return _annotated(annotation.__origin__, annotation.__metadata__, lenient)
-    if origin is typing.Union or origin is types.UnionType:
-        return _optional(annotation, lenient)
+        return _annotated(annotation.__origin__, annotation.__metadata__, lenient, inside)
+    if _is_union(annotation):
+        return _optional(annotation, lenient, inside)
     if annotation is bool:
         return xdr.Boolean(lenient)
     if isinstance(annotation, type) and origin is None:
         if hasattr(annotation, "__fields__"):
-            return _record(annotation, lenient)
+            return _record(annotation, lenient, inside)
         if issubclass(annotation, enum.IntEnum):
             return xdr.Enumeration(annotation)
     bare = origin if isinstance(origin, type) else annotation
@@ -66,19 +66,19 @@ def construct_of(annotation: Any, lenient: bool = False) -> Any:
     raise BadSchema(f"{_name(annotation)} has no layout: {cure}")
 
 
-def _annotated(base: Any, metadata: tuple[Any, ...], lenient: bool) -> Any:
+def _annotated(base: Any, metadata: tuple[Any, ...], lenient: bool, inside: _Inside) -> Any:
     declarations = [item for item in metadata if isinstance(item, construct.Construct)]
     if declarations:
         return declarations[-1]
     for item in reversed(metadata):
         if isinstance(item, Max):
-            return _limited(base, item, lenient)
+            return _limited(base, item, lenient, inside)
         if isinstance(item, Switch):
-            return _union(item, lenient)
-    return construct_of(base, lenient)
+            return _union(base, item, lenient, inside)
+    return construct_of(base, lenient, inside=inside)
 
 
-def _limited(base: Any, limit: Max, lenient: bool) -> Any:
+def _limited(base: Any, limit: Max, lenient: bool, inside: _Inside) -> Any:
     fixed = isinstance(limit, Fixed)
     if base is bytes:
         return xdr.FixedOpaque(limit.count) if fixed else xdr.Opaque(limit.count)
@@ -87,25 +87,34 @@ def _limited(base: Any, limit: Max, lenient: bool) -> Any:
     if typing.get_origin(base) is tuple:
         arguments = typing.get_args(base)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            element = construct_of(arguments[0], lenient)
+            element = construct_of(arguments[0], lenient, inside=inside)
             make = composite.FixedArray if fixed else composite.Array
             return make(element, limit.count)
     raise BadSchema(f"{limit!r} does not go with {_name(base)}: it limits bytes, str or tuple[T, ...]")
 
 
-def _optional(annotation: Any, lenient: bool) -> Any:
+def _optional(annotation: Any, lenient: bool, inside: _Inside) -> Any:
     inner = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
     if len(inner) != 1 or len(inner) == len(typing.get_args(annotation)):
         raise BadSchema(f"{_name(annotation)} needs a Switch: Annotated[A | B, Switch({{1: A, 2: B}})]")
-    declaration = construct_of(inner[0], lenient)
-    if isinstance(declaration, composite.Optional | xdr.Void):
+    declaration = construct_of(inner[0], lenient, inside=inside)
+    void_arm = isinstance(declaration, composite.Union) and type(None) in (declaration.numbers or ())
+    if void_arm or isinstance(declaration, composite.Optional | xdr.Void):
         raise BadSchema(f"{_name(annotation)}: None would mean two things")
     return composite.Optional(declaration, lenient)
 
 
-def _union(switch: Switch, lenient: bool) -> Any:
-    arms = {number: construct_of(arm, lenient) for number, arm in switch.arms.items()}
-    return composite.Union(arms, {number: _python_type(arm) for number, arm in switch.arms.items()})
+def _union(base: Any, switch: Switch, lenient: bool, inside: _Inside) -> Any:
+    types_of_arms = {number: _python_type(arm) for number, arm in switch.arms.items()}
+    members = typing.get_args(base) if _is_union(base) else (base,)
+    if {_python_type(member) for member in members} != set(types_of_arms.values()):
+        raise BadSchema(f"{switch!r} does not have the arms of {_name(base)}")
+    arms = {number: construct_of(arm, lenient, inside=inside) for number, arm in switch.arms.items()}
+    return composite.Union(arms, types_of_arms)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def _python_type(annotation: Any) -> type:
@@ -123,25 +132,21 @@ def _python_type(annotation: Any) -> type:
 # --- Struct classes -------------------------------------------------------------------
 
 
-def _record(cls: Any, lenient: bool) -> Any:
+def _record(cls: Any, lenient: bool, inside: _Inside) -> Any:
     lenient = lenient or cls.__lenient__
-    made = _records.setdefault(cls, {})
+    made: dict[bool, Any] = cls.__records__
     if lenient not in made:
-        if cls in _open:
+        if cls in inside:
             raise BadSchema(f"{cls.__name__} contains itself; send a tuple of nodes that name each other")
-        _open.append(cls)
-        try:
-            made[lenient] = composite.Record(*_fields(cls, lenient), type=cls)
-        finally:
-            _open.pop()
+        made[lenient] = composite.Record(*_fields(cls, lenient, (*inside, cls)), type=cls)
     return made[lenient]
 
 
-def _fields(cls: Any, lenient: bool) -> Iterator[Any]:
+def _fields(cls: Any, lenient: bool, inside: _Inside) -> Iterator[Any]:
     hints = _hints(cls)
     for name in cls.__fields__:
         try:
-            declaration = construct_of(hints[name], lenient)
+            declaration = construct_of(hints[name], lenient, inside=inside)
         except BadSchema as error:
             raise BadSchema(f"{cls.__name__}.{name}: {error}") from None
         yield name / declaration

@@ -58,6 +58,8 @@ class Struct(_Tuple):
 
     __fields__: ClassVar[tuple[str, ...]] = ()
     __lenient__: ClassVar[bool] = False
+    # Declarations made for the class, by leniency: rpcstream.wire.schema keeps them here.
+    __records__: ClassVar[dict[bool, Any]] = {}
 
     def __init_subclass__(cls, *, lenient: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,6 +156,7 @@ def _make_tuple(cls: Any, names: tuple[str, ...]) -> None:
         setattr(cls, name, made.__dict__[name])
     cls.__new__ = made.__new__
     cls.__fields__ = names
+    cls.__records__ = {}
     # The checker makes one of its own for a dataclass_transform, and forbids the plain assignment.
     type.__setattr__(cls, "__match_args__", names)
 

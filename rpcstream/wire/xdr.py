@@ -17,6 +17,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from rpcstream.errors import BadSchema
 from rpcstream.wire.reader import WORD_BYTES, XDR, XDRError, pack_word, shown, take, take_padding, take_word
 
 __all__ = [
@@ -156,6 +157,8 @@ class Enumeration(XDR):
     def __init__(self, type: type[enum.IntEnum]) -> None:
         self.type = type
         self.members: Mapping[int, enum.IntEnum] = {int(member): member for member in type}
+        if any(not -(1 << 31) <= number < 1 << 31 for number in self.members):
+            raise BadSchema(f"{type.__name__} has members that are no signed 32-bit integers")
         super().__init__(WORD_BYTES, WORD_BYTES)
 
     def _parse(self, stream: Any, context: Any, path: str) -> enum.IntEnum:
