@@ -15,7 +15,7 @@ from rpcstream.core.events import Event, StreamData
 from rpcstream.core.frames import PING, frame
 from rpcstream.core.framing import END, Fragment
 from rpcstream.core.parts import Parts
-from rpcstream.core.states import ConnectionInput, ConnectionState
+from rpcstream.core.states import ConnectionInput, StreamState
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState, BadValue, RemoteError
 from rpcstream.wire.header import Header, MessageType, Status
@@ -29,6 +29,7 @@ _CALL, _REPLY, _MESSAGE, _STREAM, _HOLE = (
     int(MessageType.STREAM),
     int(MessageType.STREAM_HOLE),
 )
+_RUNNING = (StreamState.OPEN, StreamState.LOCAL_ENDED, StreamState.REMOTE_ENDED, StreamState.BOTH_ENDED)
 _WITH_FDS = (int(MessageType.CALL_WITH_FDS), int(MessageType.REPLY_WITH_FDS))
 
 
@@ -71,6 +72,7 @@ class Connection(Parts):
                 self.activity += 1
                 intake.end()
             elif isinstance(piece, Header):
+                self.message_count += 1
                 self._begin(piece)
             else:
                 link.fail(piece.code, piece.detail)
@@ -309,7 +311,7 @@ class Connection(Parts):
 
         @raise BadState: not the only stream, or not open.
         """
-        if stream.ended or list(self._table) != [stream]:
+        if stream.state not in _RUNNING or list(self._table) != [stream]:
             raise BadState("only the one open stream of a connection can have it for itself")
         self._link.advance(ConnectionInput.PROPOSE_SWITCH)
         self._link.switching = stream

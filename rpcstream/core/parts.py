@@ -49,6 +49,7 @@ class Parts:
         @param clock: seconds, monotonic.
         """
         self.activity = 0
+        self.message_count = 0
         self._framer = Framer()
         self._input_ended = False
         self._drops_counted = False
@@ -178,6 +179,11 @@ class Parts:
         """
         pending = self._framer.pending
         return "stream" if pending == "body" and self._link.intake.is_stream else pending
+
+    @property
+    def is_within_stream_data(self) -> bool:
+        """Whether the message that has begun is a stream packet, cut through as it comes."""
+        return self._link.intake.stream is not None
 
     @property
     def body_pending_bytes(self) -> int:

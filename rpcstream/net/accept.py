@@ -124,7 +124,7 @@ class TLSServerFactory(Factory):
         self._factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> _Arrival | None:
-        host = str(getattr(addr, "host", ""))
+        host = _host(addr)
         if self._is_full(host):
             self._drop(addr)
             return None
@@ -308,5 +308,14 @@ class _Arrival(Protocol):
 
 
 def _shown(address: IAddress | None) -> str:
-    host, port = getattr(address, "host", None), getattr(address, "port", None)
-    return f"{host}:{port}" if host is not None else str(address)
+    host, port = _host(address), getattr(address, "port", None)
+    if not host or port is None:
+        return str(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _host(address: IAddress | None) -> str:
+    """
+    @return: the host's address, an IPv4 one as such though the port listens for both.
+    """
+    return str(getattr(address, "host", "")).removeprefix("::ffff:")

@@ -41,7 +41,15 @@ class Refusal(NamedTuple):
         return f"{self.detail} ({self.code})"
 
 
-_OTHER_AUTHORITY = "is not signed by an authority in cacert.pem; both ends need the same authority"
+_OTHER_AUTHORITY = frozenset(
+    (
+        Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+        Codes.ERR_UNABLE_TO_GET_ISSUER_CERT,
+        Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN,
+        Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+        Codes.ERR_CERT_SIGNATURE_FAILURE,
+    )
+)
 
 _CERTIFICATE_FAULTS: dict[int, tuple[str, str]] = {
     Codes.ERR_CERT_HAS_EXPIRED: ("tls-cert", "expired on {end}; renew it (or correct this clock)"),
@@ -50,11 +58,6 @@ _CERTIFICATE_FAULTS: dict[int, tuple[str, str]] = {
         "tls-eku",
         "may not be used for this (extended key usage); issue one for a {role}",
     ),
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: ("tls-cert", _OTHER_AUTHORITY),
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: ("tls-cert", _OTHER_AUTHORITY),
-    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: ("tls-cert", _OTHER_AUTHORITY),
-    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: ("tls-cert", _OTHER_AUTHORITY),
-    Codes.ERR_CERT_SIGNATURE_FAILURE: ("tls-cert", _OTHER_AUTHORITY),
     Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: ("tls-cert", "is self-signed; have it signed by the authority"),
     Codes.ERR_CERT_REVOKED: ("tls-cert", "is revoked; issue a new one"),
     Codes.ERR_UNABLE_TO_GET_CRL: (
@@ -79,9 +82,16 @@ def explain_certificate(
     @param certificate: the one it is about, C{depth} steps above the peer's own.
     @param role: what the peer is.
     """
+    if error in _OTHER_AUTHORITY:
+        # A self-signed one in the chain is the other authority; else it was not sent along.
+        authority = printable((certificate.issuer if depth == 0 else certificate.subject).rfc4514_string())
+        return Refusal(
+            "tls-cert",
+            f"the {role}'s certificate was issued by {authority}, which is not in cacert.pem; "
+            "both ends need the same authority",
+        )
     code, text = _CERTIFICATE_FAULTS.get(error, ("tls-cert", f"fails verification (OpenSSL code {error})"))
-    # An authority's certificate is judged for what it is, not for the leaf's purpose.
-    what = f"the {role}'s certificate" if depth == 0 else f"a certificate above the {role}'s,"
+    what = f"the {role}'s certificate" if depth == 0 else f"the certificate above the {role}'s,"
     subject = printable(certificate.subject.rfc4514_string()) or "(no subject)"
     detail = text.format(
         role=role,
@@ -103,6 +113,8 @@ _QUEUE: tuple[tuple[str, str, str], ...] = (
     ("alert unsupported certificate", "tls-alert", "the {peer} says that our certificate is not for this"),
     ("alert bad certificate", "tls-alert", "the {peer} says that our certificate is weak or not yet valid"),
     ("alert certificate unknown", "tls-alert", "the {peer} refuses our certificate, perhaps for its name"),
+    # What OpenSSL sends when its own checks passed and ours did not: the name, or CA:TRUE.
+    ("alert internal error", "tls-alert", "the {peer} refuses our certificate, perhaps for its name"),
     ("alert access denied", "tls-alert", "the {peer} denies access to our certificate"),
     ("alert decrypt error", "tls-alert", "the {peer} could not verify our signature"),
     ("alert protocol version", "tls-version", "the {peer} accepts none of the TLS versions offered"),

@@ -1,0 +1,312 @@
+"""
+The receiving direction of a stream: an IPushProducer, an iterator, a reader.
+
+Received bytes wait in a L{Spool}; what is taken out gives the peer credit
+again, or lets the transport be read again when the peer knows no credit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+
+from rpcstream.core.streams import Stream
+from rpcstream.errors import BadState, BufferFull
+from rpcstream.net.link import Link
+from rpcstream.net.progress import PAUSED_CONSUMER, PEER_SOCKET, Progress
+from rpcstream.net.spool import ZERO_PIECE_BYTES, Hole, Piece, Spool, zeros
+from rpcstream.net.streams import R_co, StreamBase, Waiters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["IncomingStream", "Pieces"]
+
+
+@implementer(IPushProducer)
+class IncomingStream(StreamBase[R_co]):
+    """
+    Data from the peer.
+
+    Iterating gives bytes, holes as zeros; L{pieces} gives holes as L{Hole}.
+    C{async with}: leaving at the end of data is a clean end, before it an abort.
+    """
+
+    def __init__(
+        self, link: Link, core: Stream, *, reply: Any = None, total_bytes: int | None = None
+    ) -> None:
+        super().__init__(link, core, reply=reply, total_bytes=total_bytes)
+        self._spool = Spool()
+        self._arrived = Waiters()
+        self._delivered = Waiters()
+        self._at_end = False
+        self._finish_waits = False
+        self._responder_done = False
+        self._consumer: Any = None
+        self._consumer_paused = False
+        self._zeros_left = 0
+
+    # --- what the link tells -----------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """A fragment of a packet, as it came."""
+        if self._is_closed:
+            return
+        if self._consumer is not None and not self._consumer_paused and not self._spool:
+            self._consumer.write(data)
+            self._consumed(len(data))
+            return
+        self._spool.add(data)
+        self._arrived.fire()
+        if self._core.receive_window is None and self._spool.byte_count > self._link.limits.spool_high_bytes:
+            self._link.pause_reading(self)
+
+    def hole_received(self, length: int) -> None:
+        """A hole of C{length} zero bytes."""
+        if self._is_closed:
+            return
+        self._spool.add_hole(length)
+        self._arrived.fire()
+        self._feed()
+
+    def end_received(self) -> None:
+        """End of data: the opener owes a finish."""
+        if self._is_closed or self._at_end:
+            return
+        if self.is_opener:
+            self._link.write_control(self._link.core.finish(self._core))
+        else:
+            self._reach_end()
+
+    def finish_requested(self) -> None:
+        """The opener of an upload has sent all; it waits for our confirmation."""
+        self._finish_waits = True
+        self._reach_end()
+        if self._responder_done:
+            self.confirm()
+
+    def finish_confirmed(self) -> None:
+        """Our finish after the end of data was confirmed: the data is complete."""
+        self._reach_end()
+        self._close(None)
+
+    def _reach_end(self) -> None:
+        self._at_end = True
+        self._arrived.fire()
+        self._feed()
+
+    def _released(self, error: Exception | None) -> None:
+        if error is not None:
+            self._spool.clear()
+            self._arrived.fail(error)
+        self._feed()
+
+    # --- taking ---------------------------------------------------------------------------
+
+    def next_piece(self, limit_bytes: int | None = None) -> Deferred[Piece | None]:
+        """
+        The next bytes or L{Hole}, at most C{limit_bytes} of data.
+
+        @return: C{None} at the end of data; fails with what ended the stream.
+        """
+        if self._consumer is not None:
+            return fail(BadState("a consumer is attached"))
+        if self._spool:
+            return succeed(self._take(limit_bytes))
+        if self._error is not None:
+            return fail(self._error)
+        if self._at_end or self._is_closed:
+            return succeed(None)
+        return self._arrived.wait().addCallback(lambda _: self.next_piece(limit_bytes))
+
+    def next_batch(self, limit_bytes: int) -> Deferred[list[Piece]]:
+        """
+        All that has arrived, up to about C{limit_bytes}, waiting for the first piece.
+
+        Made for consumers with a cost per hand-over, such as a thread.
+
+        @return: empty at the end of data.
+        """
+
+        def gather(first: Piece | None) -> list[Piece]:
+            batch: list[Piece] = [] if first is None else [first]
+            taken = len(first) if isinstance(first, bytes) else 0
+            while self._spool and taken < limit_bytes:
+                piece = self._take(None)
+                taken += len(piece) if isinstance(piece, bytes) else 0
+                batch.append(piece)
+            return batch
+
+        return self.next_piece().addCallback(gather)
+
+    def _take(self, limit_bytes: int | None) -> Piece:
+        piece = self._spool.take(limit_bytes)
+        if isinstance(piece, bytes):
+            self._consumed(len(piece))
+        return piece
+
+    def _consumed(self, byte_count: int) -> None:
+        link = self._link
+        if not self._is_closed:
+            frame = link.core.consumed(self._core, byte_count)
+            if frame:
+                link.write_control(frame)
+        if self._spool.byte_count <= link.limits.spool_low_bytes:
+            link.resume_reading(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Deferred[bytes]:
+        if self._zeros_left:
+            return succeed(self._some_zeros())
+
+        def as_bytes(piece: Piece | None) -> bytes:
+            if piece is None:
+                raise StopAsyncIteration
+            if isinstance(piece, Hole):
+                self._zeros_left = piece.length
+                return self._some_zeros()
+            return piece
+
+        return self.next_piece().addCallback(as_bytes)
+
+    def _some_zeros(self) -> bytes:
+        length = min(self._zeros_left, ZERO_PIECE_BYTES)
+        self._zeros_left -= length
+        return zeros(length)
+
+    def pieces(self) -> Pieces:
+        """An async iterator of bytes and L{Hole}, in order."""
+        return Pieces(self)
+
+    def read(self, *, limit_bytes: int) -> Deferred[bytes]:
+        """
+        Collect the whole stream.
+
+        @raise BufferFull: it is longer than C{limit_bytes}; the stream is aborted.
+        """
+        return Deferred.fromCoroutine(self._read(limit_bytes))
+
+    async def _read(self, limit_bytes: int) -> bytes:
+        parts: list[bytes] = []
+        length = 0
+        async for data in self:
+            length += len(data)
+            if length > limit_bytes:
+                self.abort(f"longer than {limit_bytes} bytes")
+                raise BufferFull(limit_bytes)
+            parts.append(data)
+        return b"".join(parts)
+
+    def save_to(self, path: Path, *, replace: bool = False) -> Deferred[Progress]:
+        """
+        Write all to a file: aside, fsynced, then renamed to C{path}; holes stay holes.
+
+        @raise StorageError: C{path} exists and C{replace} is false.
+        """
+        from rpcstream.net.files import save_to
+
+        return Deferred.fromCoroutine(save_to(self, path, replace))
+
+    # --- as a producer ----------------------------------------------------------------------
+
+    def deliver_to(self, consumer: Any) -> Deferred[Progress]:
+        """
+        Push everything to C{consumer} (an IConsumer), holes as zeros.
+
+        @return: fires with the progress at the end of data; fails with what
+            ended the stream.
+        """
+        if self._consumer is not None:
+            return fail(BadState("a consumer is attached"))
+        sink: IConsumer = consumer
+        self._consumer = sink
+        sink.registerProducer(self, True)
+        done = self._delivered.wait().addCallback(lambda _: self.progress)
+        self._feed()
+        return done
+
+    def pauseProducing(self) -> None:
+        """Called by the consumer: enough for now."""
+        self._consumer_paused = True
+
+    def resumeProducing(self) -> None:
+        """Called by the consumer: go on."""
+        self._consumer_paused = False
+        self._feed()
+
+    def stopProducing(self) -> None:
+        """Called by the consumer: it is gone."""
+        if not self._at_end:
+            self.abort("the consumer stopped")
+
+    def _feed(self) -> None:
+        """Push what waits while the consumer takes it, then tell the end."""
+        if self._consumer is None:
+            return
+        while not self._consumer_paused and (self._zeros_left or self._spool):
+            if self._zeros_left:
+                self._consumer.write(self._some_zeros())
+                continue
+            piece = self._take(None)
+            if isinstance(piece, Hole):
+                self._zeros_left = piece.length
+            else:
+                self._consumer.write(piece)
+        if self._error is not None or (self._at_end and not self._spool and not self._zeros_left):
+            consumer, self._consumer = self._consumer, None
+            consumer.unregisterProducer()
+            if self._error is None:
+                self._delivered.fire()
+            else:
+                self._delivered.fail(self._error)
+
+    # --- ending ----------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """
+        Answer the opener's finish, now or when it comes (acceptor only).
+
+        Called for a responder when it returns.
+        """
+        self._responder_done = True
+        if self._finish_waits and not self._is_closed:
+            self._link.write_control(self._link.core.confirm(self._core))
+            self._close(None)
+
+    async def _leave(self) -> None:
+        if self.is_opener and not (self._at_end and not self._spool):
+            self.abort("the reader left before the end")
+        elif self._error is not None:
+            raise self._error
+
+    def _counted(self) -> tuple[int, int, int]:
+        core = self._core
+        return core.received_bytes, core.received_hole_bytes, core.received_packet_count
+
+    def _stalled_by(self) -> str | None:
+        if self._consumer_paused or self._spool.byte_count >= self._link.limits.spool_low_bytes:
+            return PAUSED_CONSUMER
+        return PEER_SOCKET if not self._spool else None
+
+
+class Pieces:
+    """Async iterator over the bytes and holes of an L{IncomingStream}."""
+
+    def __init__(self, stream: IncomingStream[Any]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Deferred[Piece]:
+        def or_stop(piece: Piece | None) -> Piece:
+            if piece is None:
+                raise StopAsyncIteration
+            return piece
+
+        return self._stream.next_piece().addCallback(or_stop)

@@ -1,0 +1,43 @@
+"""
+A rate limit as a token bucket.
+
+Time is injected; the bucket only says how long to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """
+    Lets C{bytes_per_second} through on average, a quarter second's worth at once.
+
+    Spending may overdraw by one packet: the debt is waited off before the next.
+
+    @param clock: seconds, monotonic.
+    """
+
+    BURST_SECONDS = 0.25
+
+    def __init__(self, bytes_per_second: float, clock: Callable[[], float]) -> None:
+        if bytes_per_second <= 0:
+            raise ValueError("a rate limit must be above 0 bytes per second")
+        self.bytes_per_second = bytes_per_second
+        self._clock = clock
+        self._tokens = bytes_per_second * self.BURST_SECONDS
+        self._at = clock()
+
+    def wait_seconds(self) -> float:
+        """Seconds until something may be sent again; 0 when it may be now."""
+        now = self._clock()
+        ceiling = self.bytes_per_second * self.BURST_SECONDS
+        self._tokens = min(ceiling, self._tokens + (now - self._at) * self.bytes_per_second)
+        self._at = now
+        return 0.0 if self._tokens > 0 else -self._tokens / self.bytes_per_second + 0.001
+
+    def spend(self, byte_count: int) -> None:
+        """Take C{byte_count} bytes out."""
+        self._tokens -= byte_count

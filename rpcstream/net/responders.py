@@ -1,0 +1,107 @@
+"""
+Which method answers which procedure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.internet.defer import maybeDeferred
+from twisted.python.failure import Failure
+
+from rpcstream.errors import ConfigurationError, PeerError
+from rpcstream.net.answers import as_remote_error
+from rpcstream.programs.base import Kind, ProcedureInfo
+
+if TYPE_CHECKING:
+    from rpcstream.net.calls import Call
+
+__all__ = ["Responder", "Responders", "run_event"]
+
+
+class Responder(NamedTuple):
+    """
+    @ivar procedure: what it answers.
+    @ivar method: the bound method, called with the call and the request.
+    """
+
+    procedure: ProcedureInfo
+    method: Callable[[Any, Any], Any]
+
+
+class Responders:
+    """
+    The responders of one service or connection, collected from objects whose
+    methods carry C{@X.responder}.
+
+    @param partial: permit a program with procedures that nobody answers.
+    @raise ConfigurationError: two responders for one procedure, an object
+        without any, or (unless C{partial}) a procedure without one.
+    """
+
+    def __init__(self, *objects: object, partial: bool = False) -> None:
+        self._table: dict[tuple[int, int, int], Responder] = {}
+        self._programs: dict[tuple[int, int], Any] = {}
+        for owner in objects:
+            self._collect(owner)
+        if not partial:
+            self._check_complete()
+
+    def _collect(self, owner: object) -> None:
+        found = False
+        for name in dir(type(owner)):
+            requests = getattr(getattr(type(owner), name, None), "__responds_to__", ())
+            for request in requests:
+                found = True
+                procedure: ProcedureInfo = request.__procedure__
+                program = procedure.program
+                key = (program.number, program.version, procedure.number)
+                if key in self._table:
+                    raise ConfigurationError(f"two responders for {program.name}.{procedure.name}")
+                self._table[key] = Responder(procedure, getattr(owner, name))
+                self._programs[key[:2]] = program
+        if not found:
+            raise ConfigurationError(f"{type(owner).__name__} has no method with @....responder")
+
+    def _check_complete(self) -> None:
+        for (number, version), program in self._programs.items():
+            for request in program.procedures.values():
+                procedure = request.__procedure__
+                if procedure.kind is Kind.EVENT or (number, version, procedure.number) in self._table:
+                    continue
+                raise ConfigurationError(
+                    f"no responder for {program.name}.{procedure.name}; add one, or serve with partial=True"
+                )
+
+    def find(self, program: int, version: int, number: int) -> Responder | None:
+        """The responder of one procedure."""
+        return self._table.get((program, version, number))
+
+    def serves(self, program: int, version: int) -> bool:
+        """Whether any procedure of this program version is answered."""
+        return (program, version) in self._programs
+
+    def program(self, number: int, version: int) -> Any:
+        """The Program served under these numbers, C{None} if there is none."""
+        return self._programs.get((number, version))
+
+
+def run_event(responder: Responder, call: Call, payload: bytes) -> None:
+    """
+    Give a received event to its responder.
+
+    An event has no answer: what is wrong with it closes the connection, what
+    goes wrong in the responder is logged.
+    """
+    try:
+        event = responder.procedure.arguments.decode(payload)
+    except PeerError as error:
+        call.connection.link.fail("bad-event", str(error))
+        return
+    running = maybeDeferred(responder.method, call, event)
+
+    def failed(failure: Failure) -> None:
+        as_remote_error(failure.value, call.log)
+
+    running.addErrback(failed)

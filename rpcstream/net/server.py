@@ -1,0 +1,314 @@
+"""
+The accepting side: from a received call to its responder and back.
+
+Permission is decided on the header and the identity, before the arguments are
+decoded, and again for the named resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rpcstream.core import events
+from rpcstream.core.connection import Connection
+from rpcstream.errors import (
+    AccessDenied,
+    ConnectionClosed,
+    InternalError,
+    PeerError,
+    RemoteError,
+    ResourceBusy,
+    RPCFailed,
+    RPCStreamError,
+)
+from rpcstream.net.answers import as_remote_error
+from rpcstream.net.calls import Call, DownloadCall, DuplexCall, StreamCall, UploadCall
+from rpcstream.net.identity import ANONYMOUS, Principal
+from rpcstream.net.link import Link
+from rpcstream.net.responders import Responder, run_event
+from rpcstream.net.running import RunningCalls
+from rpcstream.programs import flow
+from rpcstream.programs.base import Event, Kind
+from rpcstream.wire.header import Header
+
+if TYPE_CHECKING:
+    from rpcstream.net.service import Serving
+
+__all__ = ["ServerConnection"]
+
+_CALLS: dict[Kind, Any] = {
+    Kind.DOWNLOAD: DownloadCall,
+    Kind.UPLOAD: UploadCall,
+    Kind.DUPLEX: DuplexCall,
+}
+
+
+class ServerConnection:
+    """
+    One client of a server.
+
+    @ivar principal: who it is, as verified by TLS or the kernel.
+    @ivar link: the protocol below.
+    """
+
+    log = Logger()
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.limits = serving.limits
+        core = Connection(opener=False, limits=serving.limits, admit=self._admit, clock=serving.clock.seconds)
+        core.admit_message = self._admit_message
+        core.programs = serving
+        self._core = core
+        self.link = Link(core, self, serving.clock, serving.runner, serving.limits)
+        self.principal: Principal = Principal(ANONYMOUS, "anonymous", None, IPv4Address("TCP", "", 0))
+        self.subscriptions: set[tuple[int, int, int]] = set()
+        self._lost_events: dict[tuple[int, int, int], int] = {}
+        self._stream_count = 0
+        self._when_lost: list[Callable[[], object]] = []
+        self._running = RunningCalls(
+            serving.limits,
+            self._run,
+            pause=lambda: self.link.pause_reading("parked calls"),
+            resume=lambda: self.link.resume_reading("parked calls"),
+        )
+
+    # --- what the link tells -----------------------------------------------------------
+
+    def link_made(self) -> None:
+        """The transport is verified: who is it, and is there room?"""
+        self.principal = self.serving.identify(self.link.transport)
+        refusal = self.serving.add(self)
+        if refusal is not None:
+            self.link.fail("too-many-connections", refusal)
+
+    def link_lost(self, reason: ConnectionClosed) -> None:
+        """Cancel what runs for this client."""
+        self.serving.remove(self)
+        self._running.cancel_all()
+        when_lost, self._when_lost = self._when_lost, []
+        for callback in when_lost:
+            callback()
+
+    def when_lost(self, callback: Callable[[], object]) -> None:
+        """Run C{callback} when this connection has ended."""
+        self._when_lost.append(callback)
+
+    def reply_received(self, event: events.ReplyReceived) -> None:
+        """Never: this side does not call."""
+
+    def reply_failed(self, event: events.ReplyFailed) -> None:
+        """Never: this side does not call."""
+
+    def _admit(self, header: Header) -> int | RemoteError:
+        """May this caller call this procedure, and how long may its arguments be?"""
+        responder = self._find(header)
+        if responder is None:
+            if self.serving.responders_of(header.program, header.version) is None:
+                return RPCFailed(f"Cannot find program {header.program} version {header.version}")
+            return RPCFailed(f"unknown procedure: {header.procedure}")
+        procedure = responder.procedure
+        if procedure.kind is Kind.EVENT:
+            return RPCFailed(f"unknown procedure: {header.procedure}")
+        refusal = self._refusal(responder, None)
+        return refusal if refusal is not None else procedure.arguments.max_bytes
+
+    def _find(self, header: Header) -> Responder | None:
+        return self.serving.find(header.program, header.version, header.procedure)
+
+    def _refusal(
+        self, responder: Responder, resource: str | None, pool: str | None = None
+    ) -> AccessDenied | None:
+        procedure = responder.procedure
+        if procedure.program is flow.FLOW:
+            return None
+        decision = self.serving.policy.decide(self.principal.name, procedure.permission, resource, pool)
+        if decision.allowed:
+            return None
+        self.log.info(
+            "{principal} may not {procedure} {resource}: {reason}",
+            principal=self.principal.name,
+            procedure=procedure.name,
+            resource=resource,
+            reason=decision.reason,
+        )
+        return AccessDenied(f"access denied: {decision.reason}")
+
+    def call_received(self, event: events.CallReceived) -> None:
+        """A complete call that L{_admit} has let in."""
+        self._running.add(event.header, event.payload)
+
+    # --- running a responder -----------------------------------------------------------
+
+    def _run(self, header: Header, payload: bytes) -> None:
+        responder = self._find(header)
+        if responder is None:
+            self._refuse(header, RPCFailed(f"unknown procedure: {header.procedure}"))
+            return
+        procedure = responder.procedure
+        try:
+            request = procedure.arguments.decode(payload)
+        except PeerError as error:
+            self._refuse(header, RPCFailed(f"Unable to decode message payload: {error}"))
+            return
+        pool = getattr(request, "pool", None)
+        if procedure.resource is not None or pool is not None:
+            resource = None if procedure.resource is None else str(getattr(request, procedure.resource))
+            refusal = self._refusal(responder, resource, pool)
+            if refusal is not None:
+                self._refuse(header, refusal)
+                return
+        if procedure.kind is Kind.CALL:
+            self._run_call(Call(self, header, procedure), responder, request)
+        else:
+            self._run_stream(_CALLS[procedure.kind](self, header, procedure), responder, request)
+
+    def _refuse(self, header: Header, error: RemoteError) -> None:
+        if self.link.is_connected:
+            self.link.write_control(self._core.reply_error(header, error))
+
+    def _run_call(self, call: Call, responder: Responder, request: Any) -> None:
+        try:
+            result = responder.method(call, request)
+        except Exception as error:
+            self._refuse(call.header, as_remote_error(error, call.log))
+            return
+        if type(result) is CoroutineType:
+            result = Deferred.fromCoroutine(result)
+        if not isinstance(result, Deferred):
+            self._answer(call, result)
+            return
+        if result.called and not isinstance(result.result, Failure | Deferred):
+            self._answer(call, result.result)
+            return
+        serial = call.serial
+        self._running.take_slot()
+        self._running.started(serial, result)
+
+        def answered(value: Any) -> None:
+            self._running.ended(serial)
+            self._answer(call, value)
+
+        def failed(failure: Failure) -> None:
+            self._running.ended(serial)
+            self._refuse(call.header, as_remote_error(failure.value, call.log))
+
+        result.addCallbacks(answered, failed)
+        result.addErrback(lambda failure: call.log.failure("a call could not be answered", failure=failure))
+        result.addBoth(lambda _: self._running.give_slot())
+
+    def _answer(self, call: Call, value: Any) -> None:
+        if not self.link.is_connected:
+            return
+        try:
+            payload = call.procedure.result.encode(value)
+        except RPCStreamError as error:
+            call.log.error(
+                "{procedure}: its result does not fit: {error}", procedure=call.procedure.name, error=error
+            )
+            self._refuse(call.header, InternalError("internal error: the result does not fit its layout"))
+            return
+        self.link.write_control(self._core.reply(call.header, payload))
+
+    def _run_stream(self, call: StreamCall[Any], responder: Responder, request: Any) -> None:
+        refusal = self._too_many_streams()
+        if refusal is not None:
+            self._refuse(call.header, refusal)
+            return
+        self._stream_count += 1
+        self.serving.stream_count += 1
+
+        async def run() -> None:
+            await responder.method(call, request)
+
+        running = Deferred.fromCoroutine(run())
+        self._running.started(call.serial, running)
+        running.addCallbacks(
+            lambda _: self._stream_done(call), lambda failure: self._stream_raised(call, failure.value)
+        )
+        running.addErrback(lambda failure: call.log.failure("a stream could not be ended", failure=failure))
+        running.addBoth(lambda _: self._stream_left(call))
+
+    def _too_many_streams(self) -> RemoteError | None:
+        if self._stream_count >= self.limits.streams:
+            return ResourceBusy(f"too many streams: {self.limits.streams} are open on this connection")
+        if self.serving.stream_count >= self.limits.process_streams:
+            return ResourceBusy(f"too many streams: {self.limits.process_streams} are open in this process")
+        return None
+
+    def _stream_left(self, call: StreamCall[Any]) -> None:
+        self._running.ended(call.serial)
+        self._stream_count -= 1
+        self.serving.stream_count -= 1
+
+    def _stream_done(self, call: StreamCall[Any]) -> Deferred[Any] | None:
+        """The responder returned: a download ends, an upload is confirmed."""
+        if call.stream is None:
+            call.log.error("{procedure}: its responder did not accept", procedure=call.procedure.name)
+            self._refuse(call.header, InternalError("internal error: no decision was made"))
+            return None
+        if call.procedure.kind is Kind.DOWNLOAD:
+            return self._finish_download(call)
+        call.stream.confirm()
+        return None
+
+    def _finish_download(self, call: StreamCall[Any]) -> Deferred[Any]:
+        done: Deferred[Any] = call.stream.finish()
+        # Whatever ends it now is the reader's doing, and the stream has told it.
+        return done.addErrback(lambda failure: failure.trap(RPCStreamError))
+
+    def _stream_raised(self, call: StreamCall[Any], error: BaseException) -> None:
+        remote = as_remote_error(error, call.log)
+        if call.stream is None:
+            self._refuse(call.header, remote)
+        else:
+            call.stream.fail_with(remote)
+
+    # --- messages ----------------------------------------------------------------------
+
+    def message_received(self, event: events.MessageReceived) -> None:
+        """An event of the client that L{_admit_message} has let in."""
+        responder = self._find(event.header)
+        if responder is not None:
+            run_event(responder, Call(self, event.header, responder.procedure), event.payload)
+
+    def _admit_message(self, header: Header) -> int | None:
+        """An event that nobody serves, or that this client may not send, is dropped and counted."""
+        responder = self._find(header)
+        if responder is None or responder.procedure.kind is not Kind.EVENT:
+            return None
+        return None if self._refusal(responder, None) is not None else responder.procedure.arguments.max_bytes
+
+    def cancel_call(self, serial: int) -> None:
+        """The caller has lost interest."""
+        self._running.cancel(serial)
+
+    # --- events ------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """
+        Send an event to this client, subscribed or not: fire and forget.
+
+        A client that does not read loses events; it is told how many.
+        """
+        procedure = event.__procedure__
+        program = procedure.program
+        key = (program.number, program.version, procedure.number)
+        if self.link.is_control_full or key in self._lost_events:
+            self._lost_events[key] = self._lost_events.get(key, 0) + 1
+            return
+        payload = procedure.arguments.encode(event)
+        self.link.write_control(self._core.message(*key, payload))
+
+    def writable_again(self) -> None:
+        """The client reads again: tell what it has lost."""
+        lost, self._lost_events = self._lost_events, {}
+        for (program, version, number), count in lost.items():
+            self.emit(flow.Lost(program, version, number, count))

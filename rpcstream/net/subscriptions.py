@@ -1,0 +1,113 @@
+"""
+Events as the client gets them: async iterators and callbacks.
+
+A subscription is confirmed by the server before anyone is told that it runs;
+its queue is bounded, and what does not fit is told, never silent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from rpcstream.errors import EventsLost
+from rpcstream.net.streams import Waiters
+from rpcstream.programs.base import Event
+
+if TYPE_CHECKING:
+    from rpcstream.net.client import ClientConnection
+
+__all__ = ["EventQueue", "Subscription"]
+
+E = TypeVar("E", bound=Event)
+
+
+class Subscription(Generic[E]):
+    """
+    One callback for one kind of event.
+
+    @ivar confirmed: fires when the server has confirmed the subscription.
+    """
+
+    def __init__(self, connection: ClientConnection, kind: type[E], callback: Callable[[E], None]) -> None:
+        self._connection = connection
+        self.kind = kind
+        self.callback = callback
+        self.lost: Callable[[int], None] = lambda count: None
+        self.ended: Callable[[Exception], None] = lambda error: None
+        self.confirmed: Deferred[None] = connection._add_subscription(self)
+
+    def cancel(self) -> Deferred[None]:
+        """Stop: no more events from now on; fires when the server knows."""
+        return self._connection._drop_subscription(self)
+
+
+class EventQueue(Generic[E]):
+    """
+    C{async with connection.events(X) as events: async for event in events: ...}
+
+    Subscribed when entered, unsubscribed on leaving.  Iterating raises
+    L{EventsLost} once after a loss, and goes on; it fails when the connection ends.
+    """
+
+    def __init__(self, connection: ClientConnection, kind: type[E], limit: int) -> None:
+        self._connection = connection
+        self._kind = kind
+        self._limit = limit
+        self._events: deque[E] = deque()
+        self._lost_count = 0
+        self._arrived = Waiters()
+        self._error: Exception | None = None
+        self._subscription: Subscription[E] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._subscription = Subscription(self._connection, self._kind, self._add)
+        self._subscription.lost = self._lost
+        self._subscription.ended = self._ended
+        await self._subscription.confirmed
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._subscription is not None and self._error is None:
+            await self._subscription.cancel()
+
+    def _add(self, event: E) -> None:
+        if len(self._events) >= self._limit:
+            self._lost(1)
+            return
+        self._events.append(event)
+        self._arrived.fire()
+
+    def _lost(self, count: int) -> None:
+        self._lost_count += count
+        self._arrived.fire()
+
+    def _ended(self, error: Exception) -> None:
+        self._error = error
+        self._arrived.fail(error)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Deferred[E]:
+        if self._events:
+            return succeed(self._events.popleft())
+        if self._lost_count:
+            count, self._lost_count = self._lost_count, 0
+            return fail(EventsLost(count))
+        if self._error is not None:
+            return fail(self._error)
+
+        def again(_: Any) -> Deferred[E]:
+            return self.__anext__()
+
+        return self._arrived.wait().addCallback(again)

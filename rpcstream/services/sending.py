@@ -1,0 +1,213 @@
+"""
+Sending a source into a pool of the other side: ask, stream, commit.
+
+The same work for the command line and for the source service.  What the
+destination already holds is not sent again: its digests are compared with the
+source's own content while the rest is on its way, and what differs is sent in
+a further round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rpcstream.errors import DigestMismatch, OperationAborted, StorageError
+from rpcstream.limits import DIGEST_BYTES
+from rpcstream.net.client import ClientConnection
+from rpcstream.net.outgoing import OutgoingStream
+from rpcstream.net.progress import Progress
+from rpcstream.net.threads import Runner, SerialRunner
+from rpcstream.programs import transfer
+from rpcstream.services.reading import send_pieces
+from rpcstream.storage.extents import bitmap_of, indexes_of
+from rpcstream.storage.sources import Source
+
+__all__ = ["SendOptions", "Sent", "send"]
+
+ROUNDS = 8
+"""A source that still differs after so many rounds is being written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """
+    @ivar name: the name at the destination.
+    @ivar pool: its pool, C{""} for the default one.
+    @ivar transfer_id: 16 bytes; the same for a repetition of the same transfer.
+    @ivar mode: file mode after publishing, C{None} for the pool's.
+    @ivar resume: use what the destination holds from an earlier try.
+    @ivar bytes_per_second: rate limit, C{None} for none.
+    """
+
+    name: str
+    transfer_id: bytes
+    pool: str = ""
+    replace: bool = False
+    mode: int | None = None
+    sparse: bool = True
+    resume: bool = True
+    bytes_per_second: float | None = None
+
+
+class Sent(NamedTuple):
+    """
+    What a finished transfer was.
+
+    @ivar size: bytes of content, holes included.
+    @ivar sent_bytes: data bytes that crossed the wire in this call.
+    @ivar resumed_from: bytes that were there already and were verified.
+    @ivar digest: the content digest, equal on both ends.
+    @ivar packet_count: stream messages sent.
+    @ivar seconds: from just before INCOMING to COMMIT's reply.
+    """
+
+    size: int
+    sent_bytes: int
+    hole_bytes: int
+    resumed_from: int
+    digest: bytes
+    packet_count: int
+    seconds: float
+    lane: str
+
+
+@dataclass
+class _Counters:
+    sent_bytes: int = 0
+    hole_bytes: int = 0
+    packet_count: int = 0
+    resumed_from: int = 0
+    lane: str = "shared"
+
+    def add(self, progress: Progress) -> None:
+        self.sent_bytes += progress.byte_count
+        self.hole_bytes += progress.hole_bytes
+        self.packet_count += progress.packet_count
+
+
+async def send(
+    connection: ClientConnection,
+    source: Source,
+    options: SendOptions,
+    runner: Runner,
+    *,
+    opened: Callable[[OutgoingStream[transfer.Grant], int], None] = lambda stream, held_bytes: None,
+    committing: Callable[[], None] = lambda: None,
+) -> Sent:
+    """
+    Send C{source}; returns when it is durable, verified and published there.
+
+    @param opened: called with each round's stream and the bytes already held,
+        for progress and rate changes.
+    @param committing: called when all was sent and COMMIT is asked for.
+    @raise RemoteError: the destination refuses or fails (L{transfer.Denied}, ...).
+    @raise StorageError: the source fails or was changed.
+    @raise DigestMismatch: the same transfer was finished with other content.
+    """
+    started = connection.clock.seconds()
+    counters = _Counters()
+    discard = b"" if options.resume else bitmap_of(range(source.extent_count))
+    for _ in range(ROUNDS):
+        stream = await _open(connection, source, options, discard)
+        grant = stream.reply
+        if grant.verdict is transfer.Verdict.COMPLETE:
+            await stream.finish()
+            digest = await _same_content(source, grant.digest, runner)
+            return _sent(source, counters, digest, connection.clock.seconds() - started)
+        stale = await _one_round(stream, source, options, runner, counters, opened)
+        if not stale:
+            committing()
+            await runner.run(source.check_unchanged)
+            digest = await runner.run(source.content_digest)
+            committed = await connection.call(
+                transfer.Commit(options.transfer_id, source.size or 0, digest, ()), timeout_seconds=None
+            )
+            if committed.published:
+                return _sent(source, counters, digest, connection.clock.seconds() - started)
+            stale = sorted(indexes_of(committed.missing))
+        discard = bitmap_of(stale)
+    raise StorageError(f"the content still differs after {ROUNDS} rounds: is the source being written to?")
+
+
+async def _open(
+    connection: ClientConnection, source: Source, options: SendOptions, discard: bytes
+) -> OutgoingStream[transfer.Grant]:
+    request = transfer.Incoming(
+        name=options.name,
+        pool=options.pool,
+        kind=transfer.SourceKind[source.kind.upper()],
+        size=source.size,
+        sparse=options.sparse,
+        replace=options.replace,
+        mode=options.mode,
+        transfer_id=options.transfer_id,
+        discard=discard,
+        parameters=(),
+    )
+    return await connection.open(request, total_bytes=source.size)
+
+
+async def _one_round(
+    stream: OutgoingStream[transfer.Grant],
+    source: Source,
+    options: SendOptions,
+    runner: Runner,
+    counters: _Counters,
+    opened: Callable[[OutgoingStream[transfer.Grant], int], None],
+) -> list[int]:
+    """Send what is missing and compare what is held; returns the extents that differ."""
+    grant = stream.reply
+    held = claims_of(grant.held)
+    held_bytes = source.byte_count_of(held)
+    counters.resumed_from = held_bytes
+    if options.bytes_per_second is not None:
+        stream.limit_rate(options.bytes_per_second)
+    stream.packet_bytes = min(stream.packet_bytes, grant.packet_bytes)
+    opened(stream, held_bytes)
+    cancelled = [False]
+    verifying = runner.run(source.verify, held, lambda: cancelled[0])
+    try:
+        pieces = source.pieces(frozenset(held), stream.packet_bytes, sparse=options.sparse)
+        await send_pieces(stream, pieces, SerialRunner(runner))
+        await stream.finish()
+        counters.add(stream.progress)
+    except BaseException as error:
+        cancelled[0] = True
+        stream.fail_with(OperationAborted(str(error) or "interrupted"))
+        verifying.addErrback(lambda _: None)
+        raise
+    return await verifying
+
+
+async def _same_content(source: Source, digest: bytes | None, runner: Runner) -> bytes:
+    """The transfer was finished before: is it this content?"""
+    own = await runner.run(source.read_content_digest)
+    if digest is None or own != digest:
+        raise DigestMismatch(
+            "the name holds other content from an earlier run of this transfer; use --replace"
+        )
+    return own
+
+
+def claims_of(held: transfer.Held) -> dict[int, bytes]:
+    """The digests that a peer claims for the extents it holds."""
+    size = 32
+    return {
+        index: held.digests[at * size : (at + 1) * size]
+        for at, index in enumerate(sorted(indexes_of(held.bitmap)))
+    }
+
+
+def _sent(source: Source, counters: _Counters, digest: bytes, seconds: float) -> Sent:
+    return Sent(
+        source.size or 0,
+        counters.sent_bytes,
+        counters.hole_bytes,
+        counters.resumed_from,
+        digest,
+        counters.packet_count,
+        seconds,
+        counters.lane,
+    )
