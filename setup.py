@@ -27,7 +27,10 @@ setup(
         "click>=8.1",
         "rich>=13",
     ],
-    extras_require={"test": ["hypothesis>=6.100", "coverage>=7.6"]},
+    extras_require={
+        "test": ["hypothesis>=6.100"],
+        "docs": ["sphinx>=8", "furo>=2025.7", "pydoctor>=25.4"],
+    },
     entry_points={"console_scripts": ["rpcstream = rpcstream.cli.main:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
