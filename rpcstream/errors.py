@@ -229,8 +229,8 @@ class RemoteError(RPCStreamError):
 
         class NoSuchFile(RemoteError, program=FILES, code=1001): ...
 
-    Codes below 1000 are libvirt's, for every program; a program's own begin at
-    1000.  A responder raises a subclass to send that error.
+    Codes below 1000 are libvirt's, for every program; a program's own begin
+    at 1000.  A responder raises a subclass to send that error.
 
     @ivar code: number of the error.
     @ivar message: its text.

@@ -204,7 +204,7 @@ class Connection(Parts):
         return frame(program, version, procedure, MessageType.MESSAGE, serial, Status.OK, payload)
 
     def ping(self) -> bytes:
-        """Either side: a keepalive PING; what comes back shows in L{activity}."""
+        """Either side: a keepalive PING; what comes back shows in C{activity}."""
         self._link.require_open()
         return PING
 
@@ -258,7 +258,7 @@ class Connection(Parts):
         """
         Opener: break the stream off; nothing more is delivered for it.
 
-        @param reason: sent if L{peer_is_rpcstream}.
+        @param reason: sent if C{peer_is_rpcstream}.
         @return: empty if the stream or the connection has ended in the meantime.
         """
         return self._outbound.abort(stream, reason)
@@ -318,7 +318,7 @@ class Connection(Parts):
 
     def complete_switch(self, stream: Stream) -> None:
         """
-        Our output is flushed.  From here on calls other than L{allowed_calls}
+        Our output is flushed.  From here on calls other than C{allowed_calls}
         are refused; keepalive goes on.
 
         @raise BadState: not proposed, or calls still wait for a reply.

@@ -184,8 +184,8 @@ class ClientConnection:
 
         @param timeout_seconds: limit for the decision; the stream itself has none.
         @param sparse: whether it carries holes; default: to rpcstream peers.
-        @param total_bytes: how much will be sent, for progress only.
-        @param packet_bytes: payload of a packet; default: the connection's.
+        @keyword total_bytes: how much will be sent, for progress only.
+        @keyword packet_bytes: payload of a packet; default: the connection's.
         @raise RemoteError: the server refuses (as errback; others as in L{call}).
         """
         return Opening.of(self._start(request, {"sparse": sparse, **options}, timeout_seconds))

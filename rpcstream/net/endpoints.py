@@ -1,5 +1,5 @@
 """
-Endpoints: where to listen and where to connect, as text.
+Endpoints: where to listen and where to connect, as text::
 
     server   rpctls:PORT[:interface=ADDRESS][:pki=DIR][:legacy=no][:backlog=N]
              unix:PATH[:mode=0660][:backlog=N]

@@ -1,5 +1,5 @@
 """
-The URLs that a person types.
+The URLs that a person types::
 
     rpcstream+tls://HOST[:PORT]/NAME[?pool=NAME][&pkipath=DIR]
     rpcstream+tcp://HOST[:PORT]/NAME[?pool=NAME]

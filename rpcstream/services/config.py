@@ -1,5 +1,5 @@
 """
-The configuration file of the services (C{--config FILE.toml}), read strictly.
+The configuration file of the services (C{--config FILE.toml}), read strictly::
 
     [store]                     # the pool called default, that of --store
     mode = "0640"               # of published files; default "0600"
