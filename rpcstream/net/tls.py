@@ -129,7 +129,8 @@ def _name_fault(certificate: x509.Certificate, name: str) -> Refusal | None:
         if isinstance(error, service_identity.CertificateError) and extract_names(certificate):
             return Refusal(
                 "tls-name",
-                f"the server's certificate has a name that cannot be used: {printable(str(error))}",
+                f"the server's certificate has a name that cannot be used: {printable(str(error))} "
+                "Issue one without it",
             )
         names = ", ".join(extract_names(certificate)) or "no host at all (its common name does not count)"
         return Refusal(
