@@ -9,7 +9,6 @@ the L{Session}'s.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
 from typing import Any, Protocol
 
@@ -37,6 +36,10 @@ class BulkSender(Protocol):
 
     def next_frame(self) -> bytes | None:
         """The next packet to write; C{None} when there is none now."""
+        ...
+
+    def frame_written(self) -> None:
+        """The packet was handed to the transport."""
         ...
 
 
@@ -112,8 +115,8 @@ class Link(TwistedProtocol):
         self.is_writable = True
         self.is_connected = False
         self.peer = ""
-        self._senders: deque[BulkSender] = deque()
-        self._queued: set[int] = set()
+        self._senders: dict[BulkSender, None] = {}
+        self._is_pumping = False
         self._read_pauses: set[Hashable] = set()
         self._control_bytes = 0
         self._control_count = 0
@@ -251,28 +254,31 @@ class Link(TwistedProtocol):
 
     def want_write(self, sender: BulkSender) -> None:
         """Ask for C{sender.next_frame()} to be called when the transport takes bulk; in turn with others."""
-        if id(sender) not in self._queued:
-            self._queued.add(id(sender))
-            self._senders.append(sender)
+        self._senders[sender] = None
         self._pump()
 
     def forget_sender(self, sender: BulkSender) -> None:
         """C{sender} has nothing to send any more."""
-        if id(sender) in self._queued:
-            self._queued.discard(id(sender))
-            self._senders.remove(sender)
+        self._senders.pop(sender, None)
 
     def _pump(self) -> None:
-        senders = self._senders
-        while self.is_writable and senders and self.is_connected:
-            sender = senders.popleft()
-            frame = sender.next_frame()
-            if frame is None:
-                self._queued.discard(id(sender))
-                continue
-            senders.append(sender)
-            self.written_bytes += len(frame)
-            self._write(frame)
+        # What a sender lets in may ask for more at once: that waits for its turn.
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while self.is_writable and self._senders and self.is_connected:
+                sender = next(iter(self._senders))
+                del self._senders[sender]
+                frame = sender.next_frame()
+                if frame is None:
+                    continue
+                self._senders[sender] = None
+                self.written_bytes += len(frame)
+                self._write(frame)
+                sender.frame_written()
+        finally:
+            self._is_pumping = False
 
     def _write(self, frame: bytes) -> None:
         transport: Any = self.transport

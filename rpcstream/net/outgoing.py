@@ -185,10 +185,7 @@ class OutgoingStream(StreamBase[R_co]):
         self._pending_bytes -= len(data)
         if self._bucket is not None:
             self._bucket.spend(len(data) + 28)
-        frame = self._link.core.send_data(self._core, data)
-        if self._pending_bytes < self._high_bytes // 2:
-            self._let_in()
-        return frame
+        return self._link.core.send_data(self._core, data)
 
     def _gather(self, limit: int) -> bytes | memoryview:
         """Up to C{limit} bytes from the front, in one piece; a large object is cut, not copied."""
@@ -211,8 +208,10 @@ class OutgoingStream(StreamBase[R_co]):
             length += len(piece)
         return b"".join(parts)
 
-    def _let_in(self) -> None:
-        """Below half of the mark: whoever waited may go on."""
+    def frame_written(self) -> None:
+        """Below half of the mark, whoever waited may go on."""
+        if self._pending_bytes >= self._high_bytes // 2:
+            return
         self._drained.fire()
         if self._producer_paused:
             self._producer_paused = False

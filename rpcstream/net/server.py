@@ -7,7 +7,7 @@ decoded, and again for the named resource.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class ServerConnection:
         self.subscriptions: set[tuple[int, int, int]] = set()
         self._lost_events: dict[tuple[int, int, int], int] = {}
         self._stream_count = 0
-        self._when_lost: list[Callable[[], object]] = []
+        self._when_lost: dict[Hashable, Callable[[], object]] = {}
         self._running = RunningCalls(
             serving.limits,
             self._run,
@@ -93,13 +93,17 @@ class ServerConnection:
         """Cancel what runs for this client."""
         self.serving.remove(self)
         self._running.cancel_all()
-        when_lost, self._when_lost = self._when_lost, []
-        for callback in when_lost:
+        when_lost, self._when_lost = self._when_lost, {}
+        for callback in when_lost.values():
             callback()
 
-    def when_lost(self, callback: Callable[[], object]) -> None:
-        """Run C{callback} when this connection has ended."""
-        self._when_lost.append(callback)
+    def when_lost(self, key: Hashable, callback: Callable[[], object]) -> None:
+        """Run C{callback} when this connection has ended; one callback for each C{key}."""
+        self._when_lost[key] = callback
+
+    def forget_lost(self, key: Hashable) -> None:
+        """Take the callback of C{key} back."""
+        self._when_lost.pop(key, None)
 
     def reply_received(self, event: events.ReplyReceived) -> None:
         """Never: this side does not call."""

@@ -176,11 +176,17 @@ class Committed(Struct):
 
 
 class Commit(Procedure[Committed], program=TRANSFER, number=2, permission="transfer.commit", idempotent=True):
-    """Conclude the transfer, whichever way it went: this size and digest is what it should be."""
+    """
+    Conclude the transfer, whichever way it went.
+
+    @ivar size: bytes of the content.
+    @ivar digest: of the content at the caller; C{None} after a download, whose
+        receiver compares the digest in the reply before it publishes.
+    """
 
     transfer_id: TransferId
     size: UHyper
-    digest: Digest
+    digest: Digest | None
     parameters: Parameters = ()
 
 

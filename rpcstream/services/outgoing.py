@@ -4,18 +4,15 @@ The destination's side of a download: OUTGOING, which is also peek.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from rpcstream.errors import DigestMismatch, InvalidArgument
 from rpcstream.net.calls import DownloadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
 from rpcstream.services.reading import send_pieces
-from rpcstream.services.sending import claims_of
-from rpcstream.storage.extents import bitmap_of
-from rpcstream.storage.sources import Source
+from rpcstream.storage.extents import NOTHING_HELD, Held
+from rpcstream.storage.sources import FileSource
 
 __all__ = ["OutgoingTransfer"]
 
@@ -27,14 +24,15 @@ class OutgoingTransfer:
     @ivar owner: the client's identity; only it can commit.
     """
 
-    def __init__(self, owner: str, request: transfer.Outgoing, source: Source, runner: Runner) -> None:
+    def __init__(self, owner: str, request: transfer.Outgoing, source: FileSource, runner: Runner) -> None:
         self.owner = owner
         self.request = request
         self._source = source
         self._runner = runner
         self._serial = SerialRunner(runner)
         self._cancelled = False
-        self._verified: Deferred[Sequence[int]] | None = None
+        self._verified: Deferred[bytes] | None = None
+        self._failure: BaseException | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -48,52 +46,46 @@ class OutgoingTransfer:
         @raise StorageError: reading fails, or the source was changed meanwhile.
         """
         source, request = self._source, self.request
-        size = source.size or 0
-        if request.offset > size:
-            raise InvalidArgument(f"offset {request.offset} is past the end, which is at {size}")
-        held = claims_of(request.held) if self.is_whole else {}
+        held = Held(request.held.bitmap, request.held.digests).check() if self.is_whole else NOTHING_HELD
         offer = transfer.Offer(
-            size=size,
-            kind=transfer.SourceKind[source.kind.upper()],
+            size=source.whole_bytes,
+            kind=transfer.SourceKind(source.kind),
             sparse=request.sparse,
-            mode=source.mode,
+            mode=source.mode or 0,
             packet_bytes=packet_bytes,
             lane=transfer.Lane.SHARED,
-            parameters=(),
         )
-        end = size if request.length is None else min(size, request.offset + request.length)
         stream = call.accept(
-            offer, total_bytes=end - request.offset, packet_bytes=packet_bytes, sparse=request.sparse
+            offer, total_bytes=source.size_bytes, packet_bytes=packet_bytes, sparse=request.sparse
         )
-        if not self.is_whole:
-            pieces = source.range(request.offset, end, packet_bytes, sparse=request.sparse)
-            await send_pieces(stream, pieces, self._serial)
-            await self._serial.run(source.check_unchanged)
-            return
-        self._verified = self._runner.run(source.verify, held, lambda: self._cancelled)
-        pieces = source.pieces(frozenset(held), packet_bytes, sparse=request.sparse)
+        if self.is_whole:
+            self._verified = self._runner.run(source.verify, held, lambda: self._cancelled)
+            self._verified.addErrback(self._failed)
+        pieces = source.pieces(held.bitmap, packet_bytes, sparse=request.sparse)
         await send_pieces(stream, pieces, self._serial)
         await self._serial.run(source.check_unchanged)
 
-    async def commit(self, digest: bytes) -> transfer.Committed:
-        """
-        Tell whether the client holds the same content.
+    def _failed(self, failure: Failure) -> bytes:
+        """Verifying failed: COMMIT tells it, should it come."""
+        self._failure = failure.value
+        return b""
 
-        @raise StorageError: it differs, or the source was changed.
+    async def commit(self) -> transfer.Committed:
         """
-        stale = [] if self._verified is None else await self._verified
-        if stale:
-            return transfer.Committed(False, None, bitmap_of(stale), ())
+        Tell the digest of what the client should hold, or which extents it must fetch again.
+
+        @raise StorageError: the source was changed meanwhile.
+        """
+        stale = b"" if self._verified is None else await self._verified
+        if self._failure is not None:
+            raise self._failure
+        if any(stale):
+            return transfer.Committed(False, None, stale)
         await self._serial.run(self._source.check_unchanged)
         own = await self._serial.run(self._source.content_digest)
-        if own != digest:
-            raise DigestMismatch(f"the content digests differ: {own.hex()} here, {digest.hex()} there")
-        return transfer.Committed(True, own, b"", ())
+        return transfer.Committed(True, own, b"")
 
     def close(self) -> Deferred[None]:
         """Free the source, once nothing reads it any more."""
         self._cancelled = True
-        verified, self._verified = self._verified, None
-        if verified is None:
-            return self._serial.run(self._source.close)
-        return verified.addBoth(lambda _: self._serial.run(self._source.close))
+        return self._serial.run(self._source.close)

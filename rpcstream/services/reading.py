@@ -7,11 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Self
 
-from twisted.internet.defer import Deferred
-
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.threads import SerialRunner
-from rpcstream.storage.sources import Hole, Piece
+from rpcstream.storage.sources import Hole
 
 __all__ = ["send_pieces"]
 
@@ -21,13 +19,13 @@ BATCH_BYTES = 2 * 1024 * 1024
 class _Ahead:
     """Batches of an iterator, taken in a thread, one ahead."""
 
-    def __init__(self, pieces: Iterator[Piece], runner: SerialRunner) -> None:
+    def __init__(self, pieces: Iterator[bytes | Hole], runner: SerialRunner) -> None:
         self._pieces = pieces
         self._runner = runner
         self._next = runner.run(self._batch)
 
-    def _batch(self) -> list[Piece]:
-        batch: list[Piece] = []
+    def _batch(self) -> list[bytes | Hole]:
+        batch: list[bytes | Hole] = []
         taken = 0
         for piece in self._pieces:
             batch.append(piece)
@@ -39,7 +37,7 @@ class _Ahead:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> list[Piece]:
+    async def __anext__(self) -> list[bytes | Hole]:
         batch = await self._next
         if not batch:
             raise StopAsyncIteration
@@ -51,7 +49,9 @@ class _Ahead:
         self._next.addErrback(lambda _: None)
 
 
-async def send_pieces(stream: OutgoingStream[Any], pieces: Iterator[Piece], runner: SerialRunner) -> None:
+async def send_pieces(
+    stream: OutgoingStream[Any], pieces: Iterator[bytes | Hole], runner: SerialRunner
+) -> None:
     """
     Send every piece, data and holes in order; does not finish the stream.
 
@@ -63,13 +63,7 @@ async def send_pieces(stream: OutgoingStream[Any], pieces: Iterator[Piece], runn
     batches = _Ahead(pieces, runner)
     try:
         async for batch in batches:
-            waiting: Deferred[None] | None = None
             for piece in batch:
-                if isinstance(piece, Hole):
-                    waiting = stream.send_hole(piece.length)
-                else:
-                    waiting = stream.send(piece)
-                if not waiting.called or waiting.result is not None:
-                    await waiting
+                await (stream.send_hole(piece.length) if isinstance(piece, Hole) else stream.send(piece))
     finally:
         batches.stop()

@@ -11,21 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rpcstream.errors import OperationAborted, SourceChanged, StorageError
+from twisted.internet.defer import Deferred
+
+from rpcstream.errors import OperationAborted, StorageError
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.spool import Hole
 from rpcstream.net.spool import Piece as StreamPiece
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.services.sending import ROUNDS, Sent
-from rpcstream.storage.extents import bitmap_of, indexes_of
+from rpcstream.services.sending import ROUNDS, Counters, Sent, all_extents, held_byte_count
 from rpcstream.storage.pool import Pool
-from rpcstream.storage.receiving import Receiving
+from rpcstream.storage.receiving import CommitOutcome, Receiving
 
 __all__ = ["ReceiveOptions", "held_of", "receive", "write_batch", "write_stream"]
 
 BATCH_BYTES = 4 * 1024 * 1024
+
+OWNER = "local"
+"""Owner of the partials of this side's own downloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ class ReceiveOptions:
 
 def held_of(receiving: Receiving) -> transfer.Held:
     """What a partial holds, as the wire tells it."""
-    held = receiving.held
-    return transfer.Held(bitmap_of(held), b"".join(held[index] for index in sorted(held)))
+    return transfer.Held(receiving.held.bitmap, receiving.held.digests)
 
 
 def write_batch(receiving: Receiving, batch: list[StreamPiece]) -> None:
@@ -100,53 +103,45 @@ async def receive(
     @raise StorageError: the local target cannot be had, or the content changed.
     """
     started = connection.clock.seconds()
-    serial = SerialRunner(runner)
-    entry = await connection.call(transfer.Stat(options.name, options.pool))
-    begun = await serial.run(
-        pool.begin,
-        options.target,
-        size=entry.size,
-        sparse=options.sparse,
-        replace=options.replace,
-        mode=options.mode,
-        owner="",
-        transfer_id=options.transfer_id,
-        discard=() if options.resume else None,
-    )
-    if not isinstance(begun, Receiving):
-        return Sent(entry.size, 0, 0, entry.size, begun.digest, 0, 0.0, "shared")
-    counters = [0, 0, 0]
-    resumed = 0
-    try:
-        for attempt in range(ROUNDS):
-            held_bytes = begun.held_bytes
-            resumed = held_bytes if attempt == 0 else min(resumed, held_bytes)
-            stale = await _one_round(connection, begun, options, serial, runner, counters, opened, held_bytes)
-            if not stale:
-                committing()
-                digest = await _commit(connection, begun, options, serial, entry.size)
-                if digest is not None:
-                    seconds = connection.clock.seconds() - started
-                    return Sent(
-                        entry.size, counters[0], counters[1], resumed, digest, counters[2], seconds, "shared"
-                    )
-            begun = await serial.run(begun.again, stale)
-        raise StorageError(f"the content still differs after {ROUNDS} rounds: is it being written to?")
-    finally:
-        await serial.run(begun.abandon)
+    counters = Counters()
+    discard = b"" if options.resume else all_extents(None)
+    for _ in range(ROUNDS):
+        begun = await runner.run(
+            pool.begin,
+            options.target,
+            size_bytes=None,
+            sparse=True,
+            replace=options.replace,
+            mode=options.mode,
+            owner=OWNER,
+            transfer_id=options.transfer_id,
+            discard=discard,
+        )
+        if not isinstance(begun, Receiving):
+            return _received(begun.size_bytes, counters, begun.digest, 0.0)
+        try:
+            await _one_round(connection, begun, options, runner, counters, opened)
+            committing()
+            outcome = await _commit(connection, begun, options, runner)
+            if outcome.published and outcome.digest is not None:
+                seconds = connection.clock.seconds() - started
+                return _received(begun.size_bytes or 0, counters, outcome.digest, seconds)
+            discard = outcome.missing
+        finally:
+            # Does nothing after a commit; otherwise what is durable is kept.
+            await runner.run(begun.abandon)
+    raise StorageError(f"the content still differs after {ROUNDS} rounds: is it being written to?")
 
 
 async def _one_round(
     connection: ClientConnection,
     receiving: Receiving,
     options: ReceiveOptions,
-    serial: SerialRunner,
     runner: Runner,
-    counters: list[int],
+    counters: Counters,
     opened: Callable[[IncomingStream[transfer.Offer], int], None],
-    held_bytes: int,
-) -> list[int]:
-    """Fetch what is missing while what is held is read again; returns extents gone bad here."""
+) -> None:
+    """Fetch what is missing while what is held is read again."""
     request = transfer.Outgoing(
         name=options.name,
         pool=options.pool,
@@ -155,43 +150,50 @@ async def _one_round(
         sparse=options.sparse,
         transfer_id=options.transfer_id,
         held=held_of(receiving),
-        parameters=(),
     )
     stream = await connection.open(request)
-    stream.total_bytes = stream.reply.size
+    size = stream.total_bytes = stream.reply.size
+    held_bytes = held_byte_count(receiving.held.bitmap, size)
+    if not counters.resumed_from:
+        counters.resumed_from = held_bytes
     opened(stream, held_bytes)
     cancelled = [False]
-    verifying = runner.run(receiving.verify_held, lambda: cancelled[0])
+    verifying: Deferred[bytes] | None = None
     try:
-        if stream.reply.size != receiving.size:
-            raise SourceChanged(f"{options.name} has changed its size")
-        await write_stream(stream, receiving, serial)
+        await runner.run(receiving.declare, size, sparse=options.sparse)
+        verifying = runner.run(receiving.verify_held, lambda: cancelled[0])
+        await write_stream(stream, receiving, SerialRunner(runner))
         await stream.when_closed()
-        progress = stream.progress
-        for at, count in enumerate((progress.byte_count, progress.hole_bytes, progress.packet_count)):
-            counters[at] += count
-        return sorted(await verifying)
+        counters.add(stream.progress)
+        await verifying
     except BaseException as error:
         cancelled[0] = True
         stream.fail_with(OperationAborted(str(error) or "interrupted"))
-        verifying.addErrback(lambda _: None)
+        if verifying is not None:
+            verifying.addErrback(lambda _: None)
         raise
 
 
 async def _commit(
-    connection: ClientConnection,
-    receiving: Receiving,
-    options: ReceiveOptions,
-    serial: SerialRunner,
-    size: int,
-) -> bytes | None:
-    """Compare with the server, then publish; C{None} when extents must be fetched again."""
-    digest = await serial.run(receiving.content_digest)
-    committed = await connection.call(
-        transfer.Commit(options.transfer_id, size, digest, ()), timeout_seconds=None
+    connection: ClientConnection, receiving: Receiving, options: ReceiveOptions, runner: Runner
+) -> CommitOutcome:
+    """Ask for the server's digest, then publish what is equal to it."""
+    size = receiving.size_bytes or 0
+    committed = await connection.call(transfer.Commit(options.transfer_id, size, None), timeout_seconds=None)
+    if not committed.published or committed.digest is None:
+        return CommitOutcome(False, None, committed.missing)
+    return await runner.run(receiving.commit, size, committed.digest)
+
+
+def _received(size: int, counters: Counters, digest: bytes, seconds: float) -> Sent:
+    resumed = counters.resumed_from if seconds else size
+    return Sent(
+        size,
+        counters.sent_bytes,
+        counters.hole_bytes,
+        resumed,
+        digest,
+        counters.packet_count,
+        seconds,
+        counters.lane,
     )
-    if not committed.published:
-        await serial.run(receiving.discard, indexes_of(committed.missing))
-        return None
-    await serial.run(receiving.commit, size, digest)
-    return digest

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rpcstream.errors import DigestMismatch, OperationAborted, StorageError
-from rpcstream.limits import DIGEST_BYTES
+from rpcstream.limits import EXTENT_BYTES
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.progress import Progress
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
 from rpcstream.services.reading import send_pieces
-from rpcstream.storage.extents import bitmap_of, indexes_of
-from rpcstream.storage.sources import Source
+from rpcstream.storage.extents import LARGEST_BYTES, Held, extent_count, extent_length, indexes_of
+from rpcstream.storage.sources import ContentKind, Source
 
-__all__ = ["SendOptions", "Sent", "send"]
+__all__ = ["ROUNDS", "Counters", "SendOptions", "Sent", "all_extents", "held_byte_count", "send"]
 
 ROUNDS = 8
 """A source that still differs after so many rounds is being written to."""
@@ -74,7 +74,9 @@ class Sent(NamedTuple):
 
 
 @dataclass
-class _Counters:
+class Counters:
+    """What all rounds of a transfer moved together."""
+
     sent_bytes: int = 0
     hole_bytes: int = 0
     packet_count: int = 0
@@ -107,27 +109,31 @@ async def send(
     @raise DigestMismatch: the same transfer was finished with other content.
     """
     started = connection.clock.seconds()
-    counters = _Counters()
-    discard = b"" if options.resume else bitmap_of(range(source.extent_count))
+    counters = Counters()
+    discard = b"" if options.resume else all_extents(source.size_bytes)
     for _ in range(ROUNDS):
         stream = await _open(connection, source, options, discard)
-        grant = stream.reply
-        if grant.verdict is transfer.Verdict.COMPLETE:
+        if stream.reply.verdict is transfer.Verdict.COMPLETE:
             await stream.finish()
-            digest = await _same_content(source, grant.digest, runner)
+            digest = await _same_content(source, stream.reply.digest, runner)
+            counters.resumed_from = source.size_bytes or 0
             return _sent(source, counters, digest, connection.clock.seconds() - started)
         stale = await _one_round(stream, source, options, runner, counters, opened)
-        if not stale:
+        if not any(stale):
             committing()
             await runner.run(source.check_unchanged)
             digest = await runner.run(source.content_digest)
             committed = await connection.call(
-                transfer.Commit(options.transfer_id, source.size or 0, digest, ()), timeout_seconds=None
+                transfer.Commit(options.transfer_id, source.size_bytes or 0, digest), timeout_seconds=None
             )
             if committed.published:
                 return _sent(source, counters, digest, connection.clock.seconds() - started)
-            stale = sorted(indexes_of(committed.missing))
-        discard = bitmap_of(stale)
+            stale = committed.missing
+        if source.kind is ContentKind.PIPE:
+            raise StorageError(
+                "what was kept of an earlier try differs, and a pipe cannot be read again: use --no-resume"
+            )
+        discard = stale
     raise StorageError(f"the content still differs after {ROUNDS} rounds: is the source being written to?")
 
 
@@ -137,16 +143,15 @@ async def _open(
     request = transfer.Incoming(
         name=options.name,
         pool=options.pool,
-        kind=transfer.SourceKind[source.kind.upper()],
-        size=source.size,
+        kind=transfer.SourceKind(source.kind),
+        size=source.size_bytes,
         sparse=options.sparse,
         replace=options.replace,
         mode=options.mode,
         transfer_id=options.transfer_id,
         discard=discard,
-        parameters=(),
     )
-    return await connection.open(request, total_bytes=source.size)
+    return await connection.open(request, total_bytes=source.size_bytes)
 
 
 async def _one_round(
@@ -154,55 +159,69 @@ async def _one_round(
     source: Source,
     options: SendOptions,
     runner: Runner,
-    counters: _Counters,
+    counters: Counters,
     opened: Callable[[OutgoingStream[transfer.Grant], int], None],
-) -> list[int]:
-    """Send what is missing and compare what is held; returns the extents that differ."""
+) -> bytes:
+    """Send what is missing and compare what is held; returns the bitmap of extents that differ."""
     grant = stream.reply
-    held = claims_of(grant.held)
-    held_bytes = source.byte_count_of(held)
-    counters.resumed_from = held_bytes
+    held = Held(grant.held.bitmap, grant.held.digests).check()
+    held_bytes = held_byte_count(held.bitmap, source.size_bytes)
+    if not counters.resumed_from:
+        counters.resumed_from = held_bytes
     if options.bytes_per_second is not None:
         stream.limit_rate(options.bytes_per_second)
     stream.packet_bytes = min(stream.packet_bytes, grant.packet_bytes)
     opened(stream, held_bytes)
     cancelled = [False]
-    verifying = runner.run(source.verify, held, lambda: cancelled[0])
+    is_pipe = source.kind is ContentKind.PIPE
+    # A pipe is compared as it is read; a file is read twice at once, in two threads.
+    verifying = None if is_pipe else runner.run(source.verify, held, lambda: cancelled[0])
     try:
-        pieces = source.pieces(frozenset(held), stream.packet_bytes, sparse=options.sparse)
+        pieces = source.pieces(held.bitmap, stream.packet_bytes, sparse=options.sparse)
         await send_pieces(stream, pieces, SerialRunner(runner))
         await stream.finish()
         counters.add(stream.progress)
     except BaseException as error:
         cancelled[0] = True
         stream.fail_with(OperationAborted(str(error) or "interrupted"))
-        verifying.addErrback(lambda _: None)
+        if verifying is not None:
+            verifying.addErrback(lambda _: None)
         raise
-    return await verifying
+    return await (runner.run(source.verify, held) if verifying is None else verifying)
 
 
 async def _same_content(source: Source, digest: bytes | None, runner: Runner) -> bytes:
     """The transfer was finished before: is it this content?"""
-    own = await runner.run(source.read_content_digest)
+    own = await runner.run(_digest_of, source)
     if digest is None or own != digest:
-        raise DigestMismatch(
-            "the name holds other content from an earlier run of this transfer; use --replace"
-        )
+        raise DigestMismatch("an earlier run of this transfer left other content; use --replace")
     return own
 
 
-def claims_of(held: transfer.Held) -> dict[int, bytes]:
-    """The digests that a peer claims for the extents it holds."""
-    size = 32
-    return {
-        index: held.digests[at * size : (at + 1) * size]
-        for at, index in enumerate(sorted(indexes_of(held.bitmap)))
-    }
+def _digest_of(source: Source) -> bytes:
+    if source.kind is ContentKind.PIPE:
+        for _ in source.pieces():
+            pass
+    source.check_unchanged()
+    return source.content_digest()
 
 
-def _sent(source: Source, counters: _Counters, digest: bytes, seconds: float) -> Sent:
+def all_extents(size_bytes: int | None) -> bytes:
+    """The bitmap of every extent of a content; of every possible one if its size is not known."""
+    return b"\xff" * -(-extent_count(LARGEST_BYTES if size_bytes is None else size_bytes) // 8)
+
+
+def held_byte_count(bitmap: bytes, size_bytes: int | None) -> int:
+    """How many bytes the extents of a bitmap hold."""
+    held = indexes_of(bitmap)
+    if size_bytes is None:
+        return len(held) * EXTENT_BYTES
+    return sum(extent_length(index, size_bytes) for index in held if index < extent_count(size_bytes))
+
+
+def _sent(source: Source, counters: Counters, digest: bytes, seconds: float) -> Sent:
     return Sent(
-        source.size or 0,
+        source.size_bytes or 0,
         counters.sent_bytes,
         counters.hole_bytes,
         counters.resumed_from,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
-from rpcstream.errors import StorageError
+from rpcstream.errors import BadValue, InvalidArgument, StorageError
 from rpcstream.net.calls import Call, DownloadCall, UploadCall
 from rpcstream.net.threads import Runner
 from rpcstream.programs import transfer
@@ -22,9 +22,10 @@ from rpcstream.programs.parameters import refuse_unknown_critical
 from rpcstream.services.incoming import IncomingTransfer
 from rpcstream.services.outgoing import OutgoingTransfer
 from rpcstream.services.transfer_errors import as_transfer_error
-from rpcstream.storage.extents import indexes_of
+from rpcstream.storage.listing import Entry
 from rpcstream.storage.pool import Pool
 from rpcstream.storage.receiving import Receiving
+from rpcstream.storage.sources import FileSource
 
 __all__ = ["TransferResponders"]
 
@@ -40,6 +41,8 @@ def _storage_errors_told(method: F) -> F:
             return await method(*args)
         except StorageError as error:
             raise as_transfer_error(error) from error
+        except BadValue as error:
+            raise InvalidArgument(str(error)) from error
 
     return told  # type: ignore[return-value]
 
@@ -80,39 +83,38 @@ class TransferResponders:
         begun = await self._runner.run(
             pool.begin,
             request.name,
-            size=request.size,
+            size_bytes=request.size,
             sparse=request.sparse,
             replace=request.replace,
             mode=request.mode,
             owner=owner,
             transfer_id=request.transfer_id,
-            discard=sorted(indexes_of(request.discard)),
+            discard=request.discard,
         )
         if not isinstance(begun, Receiving):
             nothing = transfer.Held(b"", b"")
             packet_bytes = call.connection.link.packet_bytes
             call.accept(
                 transfer.Grant(
-                    transfer.Verdict.COMPLETE, begun.digest, nothing, packet_bytes, transfer.Lane.SHARED, ()
+                    transfer.Verdict.COMPLETE, begun.digest, nothing, packet_bytes, transfer.Lane.SHARED
                 )
             )
             return
         kept = IncomingTransfer(owner, request, begun, self._runner)
         self._incoming[key] = kept
-        call.connection.when_lost(lambda: self._connection_lost(key, kept))
+        call.connection.when_lost(kept, lambda: self._drop_incoming(key, kept))
         try:
             await kept.take(call, call.connection.link.packet_bytes)
         except BaseException:
-            self._forget(key, kept)
+            call.connection.forget_lost(kept)
+            self._drop_incoming(key, kept)
             raise
 
-    def _connection_lost(self, key: tuple[str, bytes], kept: IncomingTransfer) -> None:
-        self._forget(key, kept)
-
-    def _forget(self, key: tuple[str, bytes], kept: IncomingTransfer) -> None:
+    def _drop_incoming(self, key: tuple[str, bytes], kept: IncomingTransfer) -> None:
+        """The client is gone or has failed: what is durable stays, to be resumed."""
         if self._incoming.get(key) is kept:
             del self._incoming[key]
-            kept.abandon()
+        kept.abandon()
 
     # --- download ----------------------------------------------------------------------
 
@@ -121,30 +123,28 @@ class TransferResponders:
     async def outgoing(self, call: DownloadCall[transfer.Offer], request: transfer.Outgoing) -> None:
         """Decide, send the stream, keep the source for COMMIT."""
         refuse_unknown_critical(request.parameters, ())
-        source = await self._runner.run(self._pool(request.pool).open_source, request.name)
+        source = await self._runner.run(_open_window, self._pool(request.pool), request)
         given = OutgoingTransfer(call.principal.name, request, source, self._runner)
         key = (id(call.connection), request.transfer_id)
-        keep = given.is_whole
-        if keep:
-            before = self._outgoing.pop(key, None)
+        call.connection.when_lost(given, lambda: self._drop_outgoing(call, key, given))
+        if given.is_whole:
+            before = self._outgoing.get(key)
             if before is not None:
-                before.close()
+                self._drop_outgoing(call, key, before)
             self._outgoing[key] = given
-            call.connection.when_lost(lambda: self._close_outgoing(key, given))
         try:
             await given.give(call, call.connection.link.packet_bytes)
         except BaseException:
-            self._close_outgoing(key, given)
+            self._drop_outgoing(call, key, given)
             raise
-        if not keep:
-            given.close()
+        if not given.is_whole:
+            self._drop_outgoing(call, key, given)
 
-    def _close_outgoing(self, key: tuple[int, bytes], given: OutgoingTransfer) -> None:
+    def _drop_outgoing(self, call: Call, key: tuple[int, bytes], given: OutgoingTransfer) -> None:
         if self._outgoing.get(key) is given:
             del self._outgoing[key]
-            given.close()
-        elif not given.is_whole:
-            given.close()
+        call.connection.forget_lost(given)
+        given.close()
 
     # --- the end of both ----------------------------------------------------------------
 
@@ -153,20 +153,24 @@ class TransferResponders:
     async def commit(self, call: Call, request: transfer.Commit) -> transfer.Committed:
         """Durable, equal, published: or the reason why not."""
         refuse_unknown_critical(request.parameters, ())
-        outgoing = self._outgoing.get((id(call.connection), request.transfer_id))
+        key_out = (id(call.connection), request.transfer_id)
+        outgoing = self._outgoing.get(key_out)
         if outgoing is not None:
-            return await outgoing.commit(request.digest)
+            committed = await outgoing.commit()
+            self._drop_outgoing(call, key_out, outgoing)
+            return committed
         key = (call.principal.name, request.transfer_id)
         kept = self._incoming.get(key)
         if kept is not None:
             committed = await kept.commit(request.size, request.digest)
             if committed.published:
                 self._incoming.pop(key, None)
+                call.connection.forget_lost(kept)
             return committed
         for pool in self._pools.values():
-            finished = await self._runner.run(pool.finished, call.principal.name, request.transfer_id)
-            if finished is not None and finished.digest == request.digest:
-                return transfer.Committed(True, finished.digest, b"", ())
+            finished = await self._runner.run(pool.finished, request.transfer_id)
+            if finished is not None and (finished.owner, finished.digest) == (key[0], request.digest):
+                return transfer.Committed(True, finished.digest, b"")
         raise transfer.NoSuchTransfer("there is no such transfer; send again, it resumes")
 
     @transfer.Cancel.responder
@@ -176,8 +180,7 @@ class TransferResponders:
         kept = self._incoming.pop((call.principal.name, request.transfer_id), None)
         if kept is None:
             return False
-        await kept.remove()
-        return True
+        return await kept.remove()
 
     # --- the pool ------------------------------------------------------------------------
 
@@ -209,7 +212,7 @@ class TransferResponders:
         found = await self._runner.run(self._pool(request.pool).partials)
         return tuple(
             transfer.PartialEntry(
-                p.name, p.size, p.held_bytes, p.owner, p.transfer_id, p.modified_ns, p.active
+                p.name, p.size_bytes, p.held_bytes, p.owner, p.transfer_id, p.modified_ns, p.active
             )
             for p in found[:1000]
         )
@@ -221,13 +224,26 @@ class TransferResponders:
         await self._runner.run(self._pool(request.pool).discard, request.name)
 
 
-def _entry(entry: Any) -> transfer.Entry:
+def _entry(entry: Entry) -> transfer.Entry:
     return transfer.Entry(
         entry.name,
-        transfer.SourceKind[entry.kind.upper()],
-        entry.size,
-        entry.allocated,
+        transfer.SourceKind(entry.kind),
+        entry.size_bytes,
+        entry.allocated_bytes,
         entry.mtime_ns,
         entry.digest,
         entry.incomplete,
     )
+
+
+def _open_window(pool: Pool, request: transfer.Outgoing) -> FileSource:
+    """The part of the content that is asked for; a length past the end means up to the end."""
+    source = pool.open_source(request.name)
+    if request.offset == 0 and request.length is None:
+        return source
+    with source:
+        room = source.whole_bytes - request.offset
+    if room < 0:
+        raise InvalidArgument(f"offset {request.offset} is past the end, at {source.whole_bytes}")
+    length = room if request.length is None else min(room, request.length)
+    return pool.open_source(request.name, offset=request.offset, length=length)
