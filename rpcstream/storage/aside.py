@@ -78,7 +78,8 @@ class AsideFile:
         Make it durable under its name.
 
         @raise NameExists: there is such a name and C{replace} is not set.
-        @raise OSError: it is not published, and removed.
+        @raise OSError: it is removed.  (An old file that it replaced is gone if only the last
+            step, the directory's fsync, failed.)
         """
         self._check_open()
         try:
@@ -87,10 +88,10 @@ class AsideFile:
             arguments = {"old_dir_fd": self._directory_fd, "new_dir_fd": self._directory_fd}
             if self._replace:
                 self._files.rename(self._name, self.path.name, **arguments)
+                self._files.fsync(self._directory_fd)
             else:
                 self._files.link(self._name, self.path.name, **arguments)
-                self._files.unlink(self._name, dir_fd=self._directory_fd)
-            self._files.fsync(self._directory_fd)
+                self._sync_new_name()
         except FileExistsError:
             self.remove()
             raise NameExists(f"{self.path} exists already", self.path.name) from None
@@ -98,6 +99,16 @@ class AsideFile:
             self.remove()
             raise
         self._close()
+
+    def _sync_new_name(self) -> None:
+        try:
+            self._files.fsync(self._directory_fd)
+        except OSError:
+            with suppress(OSError):
+                self._files.unlink(self.path.name, dir_fd=self._directory_fd)
+            raise
+        with suppress(OSError):
+            self._files.unlink(self._name, dir_fd=self._directory_fd)
 
     def remove(self) -> None:
         """Delete it; nothing happens once it is committed.  Idempotent."""

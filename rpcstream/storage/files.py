@@ -48,6 +48,10 @@ class FileOperations:
     def close(self, fd: int) -> None:
         os.close(fd)
 
+    def dup(self, fd: int) -> int:
+        """A second descriptor, for a thread of its own."""
+        return os.dup(fd)
+
     def read(self, fd: int, byte_count: int) -> bytes:
         """Sequential read, for pipes; C{b""} at the end."""
         return os.read(fd, byte_count)
@@ -71,6 +75,11 @@ class FileOperations:
     def reserve(self, fd: int, offset: int, length: int) -> None:
         """Allocate blocks for a range, which keeps its content."""
         system_calls.fallocate(fd, 0, offset, length)
+
+    def free_bytes(self, fd: int) -> int:
+        """What is left on the file system for such as us."""
+        found = os.fstatvfs(fd)
+        return found.f_bavail * found.f_frsize
 
     def punch(self, fd: int, offset: int, length: int) -> None:
         """Make a range a hole, of zeros and without blocks."""

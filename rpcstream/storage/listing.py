@@ -13,7 +13,7 @@ from rpcstream.errors import NameNotFound, NameRefused, NotRegular
 from rpcstream.storage.journal import read_header, replay
 from rpcstream.storage.layout import Layout
 from rpcstream.storage.names import check_name
-from rpcstream.storage.records import Records
+from rpcstream.storage.records import Record, Records
 from rpcstream.storage.sources import ContentKind
 
 __all__ = ["Entry", "Listing", "PartialEntry"]
@@ -93,7 +93,7 @@ class Listing:
         """
         record = self._records.read(name)
         if name in self._devices:
-            return self._device_entry(name, None if record is None else record.digest)
+            return self._device_entry(name, record)
         found = self._layout.find(name)
         if found is None:
             raise NameNotFound(f"there is no {name!r} in the pool", name)
@@ -102,20 +102,25 @@ class Listing:
             name, ContentKind.FILE, found.st_size, found.st_blocks * 512, found.st_mtime_ns, digest, False
         )
 
-    def _device_entry(self, name: str, digest: bytes | None) -> Entry:
+    def _device_entry(self, name: str, record: Record | None) -> Entry:
         try:
             fd = self._files.open(self._devices[name], os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             raise NameNotFound(f"the device of {name!r} does not exist", name) from None
         try:
             size_bytes = self._files.seek(fd, 0, os.SEEK_END)
-            mtime_ns = self._files.fstat(fd).st_mtime_ns
+            found = self._files.fstat(fd)
         finally:
             self._files.close(fd)
         is_incomplete = self.is_incomplete(name)
+        # Nobody can tell whether something else has written to a device since; only whether it is the same.
+        is_known = (
+            record is not None and not is_incomplete and record.inode == (found.st_rdev or found.st_ino)
+        )
+        digest = record.digest if record is not None and is_known else None
         return Entry(
-            name, ContentKind.DEVICE, size_bytes, size_bytes, mtime_ns,
-            None if is_incomplete else digest, is_incomplete,
+            name, ContentKind.DEVICE, size_bytes, size_bytes, found.st_mtime_ns,
+            digest, is_incomplete,
         )  # fmt: skip
 
     def is_incomplete(self, name: str) -> bool:

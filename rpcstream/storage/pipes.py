@@ -4,7 +4,7 @@ A pipe, socket or terminal as source: read once, from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from rpcstream.errors import BadState, SizeMismatch
 from rpcstream.limits import EXTENT_BYTES
@@ -50,7 +50,7 @@ class PipeSource(Source):
 
     def pieces(
         self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
-    ) -> Iterator[bytes | Hole]:
+    ) -> Generator[bytes | Hole, None, None]:
         """
         See L{Source.pieces}; there are no holes.
 

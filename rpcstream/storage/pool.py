@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ from rpcstream.storage.targets import DeviceTarget, PartialTarget, Target
 from rpcstream.storage.upkeep import Upkeep
 
 __all__ = ["Finished", "Pool"]
+
+
+OWNER_BYTES = 4096
+"""Longest identity: it has to fit into a record of the journal."""
 
 
 class Finished(NamedTuple):
@@ -84,6 +88,7 @@ class Pool:
             C{.rpcstream} in the pool by default.
         @param extent_bytes: for tests; the wire knows one size only.
         @raise ConfigurationError: the directory cannot be used.
+        @raise OSError: what a crash left could not be put in order.
         """
         self.name = name
         self.directory = Path(directory)
@@ -103,14 +108,20 @@ class Pool:
         self._quota = Quota(quota_bytes, self._listing.used_bytes)
         self._active: dict[str, Receiving | None] = {}
         self._lock = threading.Lock()
-        self._upkeep.recover()
+        try:
+            self._upkeep.recover()
+        except BaseException:
+            self._layout.close()
+            raise
 
     def close(self) -> None:
         """Abandon all transfers, which can be resumed, and close the directory.  Idempotent."""
         with self._lock:
             active = [receiving for receiving in self._active.values() if receiving is not None]
         for receiving in active:
-            receiving.abandon()
+            # What cannot be tidied up now is found by whoever opens the pool next.
+            with suppress(OSError):
+                receiving.abandon()
         self._layout.close()
 
     # --- published names ---------------------------------------------------------------
@@ -151,6 +162,10 @@ class Pool:
             raise NotRegular(f"{name!r} is a device", name)
         if self._layout.find(name) is None:
             raise NameNotFound(f"there is no {name!r} in the pool", name)
+        if self._layout.stat_in(self._layout.journals_fd, name) is not None:
+            # Otherwise what a crash left of publishing it would look like a partial.
+            with suppress(NameBusy):
+                self._upkeep.give_back(self._upkeep.lock(name))
         try:
             self._layout.files.unlink(name, dir_fd=self._layout.pool_fd)
         except FileNotFoundError:
@@ -219,6 +234,8 @@ class Pool:
         check_name(name)
         if len(transfer_id) != 16:
             raise BadValue("transfer_id", "not 16 bytes")
+        if len(owner.encode("utf-8", "surrogatepass")) > OWNER_BYTES:
+            raise BadValue("owner", f"more than {OWNER_BYTES} bytes")
         if mode is not None and not 0 <= mode <= 0o777:
             raise BadValue("mode", "not permission bits")
         if size_bytes is not None and not 0 <= size_bytes <= LARGEST_BYTES:
@@ -257,11 +274,13 @@ class Pool:
         return self._still_finished(name, record)
 
     def _still_finished(self, name: str, record: Record) -> Finished | None:
-        finished = Finished(name, record.digest, record.size_bytes, record.owner)
-        if name in self._devices:
-            return None if self._listing.is_incomplete(name) else finished
-        found = self._layout.stat_in(self._layout.pool_fd, name)
-        return finished if found is not None and record.describes(found) else None
+        try:
+            entry = self._listing.entry(name)
+        except (NameNotFound, NotRegular):
+            return None
+        if entry.digest != record.digest:
+            return None
+        return Finished(name, record.digest, record.size_bytes, record.owner)
 
     @contextmanager
     def _starting(self, request: Request) -> Iterator[list[Receiving]]:
@@ -320,7 +339,7 @@ class Pool:
             return Receiving(
                 target,
                 request,
-                quota=self._quota,
+                quota=Quota(None, int) if name in self._devices else self._quota,
                 limits=self._limits,
                 clock=self._clock,
                 on_end=self._ended,

@@ -2,8 +2,9 @@
 Content on its way into a pool.
 
 L{Receiving} takes a stream, in order: all extents that were not held when it
-began, concatenated.  It writes, digests, syncs and journals them; checks the
-held ones by reading them again; and publishes when both ends agree.
+began, concatenated.  It checks the held ones by reading them again, and
+publishes when both ends agree.  Here are the threads, the checks and the end;
+the stream itself is L{rpcstream.storage.intake}'s.
 """
 
 from __future__ import annotations
@@ -13,27 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from rpcstream.errors import (
-    BadState,
-    DigestMismatch,
-    QuotaExceeded,
-    SizeMismatch,
-    StorageError,
-    TransferFenced,
-)
+from rpcstream.errors import BadState, DigestMismatch, StorageError, TransferFenced
 from rpcstream.limits import Limits
-from rpcstream.storage.extents import Held, missing_ranges, zero_digest
-from rpcstream.storage.files import write_all
+from rpcstream.storage.extents import Held, zero_digest
+from rpcstream.storage.intake import Intake
 from rpcstream.storage.quota import Quota
 from rpcstream.storage.reading import ExtentReader
-from rpcstream.storage.recorder import ExtentRecorder, Run
 from rpcstream.storage.records import Record
 from rpcstream.storage.targets import Target
 
 __all__ = ["CommitOutcome", "Receiving", "Request"]
-
-_PENDING_COUNT = 256
-"""Complete extents noted in memory, after which a sync comes even if little was written."""
 
 
 class Request(NamedTuple):
@@ -45,7 +35,7 @@ class Request(NamedTuple):
     @ivar size_bytes: C{None} if not known.
     @ivar sparse: whether holes may come; if not, all the space is reserved.
     @ivar replace: whether an existing file gives way.
-    @ivar mode: permission bits of the published file, C{None} for the pool's.
+    @ivar mode: permission bits of the published file.
     """
 
     name: str
@@ -54,7 +44,7 @@ class Request(NamedTuple):
     size_bytes: int | None
     sparse: bool
     replace: bool
-    mode: int | None
+    mode: int
 
 
 class CommitOutcome(NamedTuple):
@@ -73,8 +63,8 @@ class Receiving:
     """
     One transfer into one name; made by L{rpcstream.storage.pool.Pool.begin}.
 
-    Every method blocks on the disk: call them from threads.  C{write},
-    C{write_hole} and C{finish} come from one thread at a time, in stream order;
+    Every method blocks on the disk: call them from threads.  L{write},
+    L{write_hole} and L{finish} come from one thread at a time, in stream order;
     L{verify_held} may run in another meanwhile; L{commit}, L{abandon},
     L{remove} and L{fence} may come from any, at any time, and wait for each
     other: what L{commit} has published, L{remove} does not take back.
@@ -85,9 +75,6 @@ class Receiving:
 
     @ivar request: what was asked for.
     @ivar held: the extents that are not to be sent: claims, until checked.
-    @ivar size_bytes: of the content, C{None} as long as it is not known.
-    @ivar durable_bytes: bytes that would not have to be sent again after a crash.
-    @ivar received_bytes: bytes of the stream so far, holes included.
     """
 
     def __init__(
@@ -100,33 +87,49 @@ class Receiving:
         clock: Callable[[], float],
         on_end: Callable[[Receiving], None],
     ) -> None:
+        """
+        @param target: entered; owned from here on, if this does not raise.
+        @param on_end: called once, when the name is free again.
+        @raise OSError: C{ENOSPC} if there is no room.
+        @raise QuotaExceeded: likewise.
+        """
         self.request = request
-        self.size_bytes = request.size_bytes
-        self.received_bytes = 0
+        self.held: Held = target.extents.held()
         self._target = target
-        self._files = target.layout.files
         self._extents = target.extents
-        self._quota = quota
-        self._limits = limits
         self._clock = clock
         self._on_end = on_end
-        self.held: Held = self._extents.held()
-        # Fixed now: the stream carries what was not held when it began, whatever is found out later.
-        self._plan = bytes(self._extents.flags)
-        self.durable_bytes = self._extents.known_bytes(self.size_bytes)
-        self._pending: list[Run] = []
-        self._unsynced_bytes = 0
-        self._is_finished = False
+        self._intake = Intake(
+            target,
+            request.name,
+            request.size_bytes,
+            sparse=request.sparse,
+            quota=quota,
+            sync_bytes=limits.sync_bytes,
+        )
         self._verified_count = 0
         self._outcome: CommitOutcome | None = None
         self._failure: Exception | None = None
         self._end: StorageError | BadState | None = None
+        self._is_closed = False
         # Taken in this order.  The first guards the descriptor against being closed, the second all state.
         self._verify_lock = threading.RLock()
         self._lock = threading.RLock()
-        self._plan_stream()
-        if self.size_bytes is not None:
-            self._prepare(self.size_bytes, request.sparse)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Of the content, C{None} as long as it is not known."""
+        return self._intake.size_bytes
+
+    @property
+    def durable_bytes(self) -> int:
+        """Bytes that would not have to be sent again after a crash."""
+        return self._intake.durable_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of the stream so far, holes included."""
+        return self._intake.received_bytes
 
     # --- the stream ------------------------------------------------------------------
 
@@ -138,124 +141,36 @@ class Receiving:
         @raise QuotaExceeded: likewise.
         """
         with self._using(OSError, StorageError):
-            if self.size_bytes is not None or self.received_bytes:
-                raise BadState("the size is known, or data came before it")
-            self._set_size(size_bytes)
-            header = self._target.journal.header
-            if header is not None:
-                self._target.journal.change(header._replace(size_bytes=size_bytes))
-            self._plan_stream()
-            self._prepare(size_bytes, sparse)
+            self._intake.declare(size_bytes, sparse=sparse)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """
         Take the stream's next bytes; they are not kept.
 
         @raise SizeMismatch: they are more than the missing extents.
+        @raise QuotaExceeded: they are more than the pool may hold.
         @raise OSError: as writing and fsync raise it.
         """
         with self._using(OSError, StorageError):
-            view = memoryview(data)
-            if self._is_charged:
-                self._quota.charge(len(view), self.request.name)
-            while view:
-                part = view[: self._room(len(view))]
-                write_all(self._files, self._target.fd, part, self._recorder.offset)
-                self._recorder.data(part)
-                self._unsynced_bytes += len(part)
-                self._moved(len(part))
-                view = view[len(part) :]
+            self._intake.write(data)
 
     def write_hole(self, length: int) -> None:
         """
         Take the stream's next C{length} bytes, which are zeros.
 
-        @raise SizeMismatch: they are more than the missing extents.
+        @raise SizeMismatch: they are more than the missing extents; nothing is done.
         """
         with self._using(OSError, StorageError):
-            if self.size_bytes is not None and length > self._expected_bytes - self.received_bytes:
-                raise SizeMismatch("a hole reaches past the end of the content", self.request.name)
-            while length:
-                part = min(length, self._room(length))
-                self._target.zero(self._recorder.offset, part)
-                self._recorder.hole(part)
-                self._moved(part)
-                length -= part
+            self._intake.write_hole(length)
 
     def finish(self) -> None:
         """
-        The stream has ended.  Nothing is durable yet; L{commit} sees to that.
+        The stream has ended.  Nothing is durable yet; L{commit} sees to that.  Idempotent.
 
         @raise SizeMismatch: bytes are missing.
         """
         with self._using(OSError, StorageError):
-            if self._is_finished:
-                return
-            if self.size_bytes is not None and self.received_bytes != self._expected_bytes:
-                missing = self._expected_bytes - self.received_bytes
-                raise SizeMismatch(f"the stream ended {missing} bytes too soon", self.request.name)
-            self._recorder.end()
-            self._is_finished = True
-
-    def _plan_stream(self) -> None:
-        """Work out which ranges the stream carries."""
-        largest = self._target.largest_bytes if self.size_bytes is None else self.size_bytes
-        extent_bytes = self._extents.extent_bytes
-        self._ranges = missing_ranges(self._plan, largest, extent_bytes)
-        self._range_stop = 0
-        self._recorder = ExtentRecorder(self._extents, largest, self._complete)
-        self._expected_bytes = sum(
-            stop - start for start, stop in missing_ranges(self._plan, largest, extent_bytes)
-        )
-
-    def _prepare(self, size_bytes: int, sparse: bool) -> None:
-        """Make room; a dense stream's is all charged now, a sparse one's as it comes."""
-        self._is_charged = sparse
-        if not sparse:
-            self._quota.charge(self._expected_bytes, self.request.name)
-        self._target.prepare(size_bytes, sparse)
-
-    _is_charged = True
-
-    def _set_size(self, size_bytes: int) -> None:
-        if size_bytes > self._target.largest_bytes:
-            raise QuotaExceeded(
-                f"{size_bytes} bytes are too many for {self.request.name!r}", self.request.name
-            )
-        self._extents.set_size(size_bytes)
-        last = len(self._extents) - 1
-        if size_bytes % self._extents.extent_bytes and last < len(self._plan) and self._plan[last]:
-            # It was held in full and now is the shorter last one: it comes again, later.
-            self._extents.drop(last)
-        self.size_bytes = size_bytes
-
-    def _room(self, wanted: int) -> int:
-        """How many of the next bytes lie together; goes on to the next range if need be."""
-        if self._is_finished:
-            raise SizeMismatch("data came after the end of the stream", self.request.name)
-        if self._recorder.offset == self._range_stop:
-            start, self._range_stop = next(self._ranges, (0, 0))
-            if not self._range_stop:
-                raise SizeMismatch(f"more than the {self._expected_bytes} bytes expected", self.request.name)
-            self._recorder.move(start)
-        return min(wanted, self._range_stop - self._recorder.offset)
-
-    def _moved(self, length: int) -> None:
-        self.received_bytes += length
-        if self._unsynced_bytes >= self._limits.sync_bytes or len(self._pending) >= _PENDING_COUNT:
-            self._sync()
-
-    def _complete(self, run: Run) -> None:
-        self._pending.append(run)
-
-    def _sync(self) -> None:
-        """Make complete extents durable, then say so in the journal; never the other way round."""
-        if self._pending:
-            self._files.fdatasync(self._target.fd)
-            self._target.journal.add(self._pending)
-            self.durable_bytes += sum(run.extent_count * run.length for run in self._pending)
-            self._pending.clear()
-        self._unsynced_bytes = 0
+            self._intake.finish()
 
     # --- what was held ---------------------------------------------------------------
 
@@ -272,33 +187,32 @@ class Receiving:
         """
         with self._verify_lock:
             self._check_usable()
-            largest = self._target.largest_bytes if self.size_bytes is None else self.size_bytes
             reader = ExtentReader(
-                self._files, self._target.fd, largest, extent_bytes=self._extents.extent_bytes, from_disk=True
+                self._target.layout.files,
+                self._target.fd,
+                self._intake.largest_bytes,
+                extent_bytes=self._extents.extent_bytes,
+                from_disk=True,
             )
-            index = self._plan.find(1, self._verified_count)
+            plan = self._intake.plan
+            index = plan.find(1, self._verified_count)
             while index >= 0 and not cancelled():
                 self._verified_count = index + self._verify_at(reader, index)
-                index = self._plan.find(1, self._verified_count)
+                index = plan.find(1, self._verified_count)
             return self._extents.missing()
 
     def _verify_at(self, reader: ExtentReader, index: int) -> int:
-        """@return: how many extents from C{index} on are done now, or were not held."""
+        """@return: how many extents from C{index} on are done now."""
         self._check_usable()
         if index >= len(self._extents):
             # The content became shorter than what was held.
-            return len(self._plan) - index
-        zeros = zero_digest(self._extents.extent_bytes)
-        zero_count = reader.hole_run(index)
-        known_count = self._extents.known_run(index, zero_count)
-        if known_count and self._extents.are(index, known_count, zeros):
+            return len(self._intake.plan) - index
+        known_count = self._extents.known_run(index, reader.hole_run(index))
+        if known_count and self._extents.are(index, known_count, zero_digest(self._extents.extent_bytes)):
             return known_count
         if self._extents.has(index) and reader.digest(index) != self._extents.digest(index):
-            with self._lock:
-                self._check_usable()
-                self._extents.drop(index)
-                self._target.journal.forget([(index, index + 1)])
-                self.durable_bytes -= min(self._extents.extent_bytes, self.durable_bytes)
+            with self._using(OSError):
+                self._intake.forget(index)
         return 1
 
     # --- the end -----------------------------------------------------------------------
@@ -325,36 +239,18 @@ class Receiving:
                 return self._outcome
             self.finish()
             with self._using(OSError):
-                self._settle_size(size_bytes)
-                self._sync()
+                self._intake.settle_size(size_bytes)
+                self._intake.sync()
             self.verify_held()
             with self._using(OSError):
                 if not self._extents.is_complete:
                     return CommitOutcome(False, None, self._extents.missing())
                 own_digest = self._extents.content_digest(size_bytes)
                 self._compare(own_digest, digest)
-                request = self.request
-                record = Record(
-                    own_digest, request.transfer_id, request.owner, size_bytes, 0, 0, self._clock()
-                )
-                self._target.publish(record, replace=request.replace, mode=request.mode)
+                self._publish(size_bytes, own_digest)
                 self._outcome = CommitOutcome(True, own_digest, b"")
                 self._close(BadState("the transfer is committed"), self._target.close)
                 return self._outcome
-
-    def _settle_size(self, size_bytes: int) -> None:
-        if self.size_bytes is not None:
-            if self.size_bytes != size_bytes:
-                raise SizeMismatch(
-                    f"the sender has {size_bytes} bytes, {self.size_bytes} were declared", self.request.name
-                )
-            return
-        ranges = missing_ranges(self._plan, size_bytes, self._extents.extent_bytes)
-        if sum(stop - start for start, stop in ranges) != self.received_bytes:
-            raise SizeMismatch(
-                f"{self.received_bytes} bytes came, which do not make {size_bytes}", self.request.name
-            )
-        self._set_size(size_bytes)
 
     def _compare(self, own: bytes | None, digest: bytes) -> None:
         if own != digest:
@@ -362,6 +258,11 @@ class Receiving:
                 f"the content has digest {(own or b'').hex()} here, {digest.hex()} at the sender",
                 self.request.name,
             )
+
+    def _publish(self, size_bytes: int, digest: bytes) -> None:
+        request = self.request
+        record = Record(digest, request.transfer_id, request.owner, size_bytes, 0, 0, self._clock())
+        self._target.publish(record, replace=request.replace, mode=request.mode)
 
     def abandon(self) -> None:
         """
@@ -380,6 +281,7 @@ class Receiving:
         End the transfer and delete what was received.
 
         @return: whether that was done; C{False} if it is published, or has ended.
+        @raise OSError: something could not be deleted; the transfer has ended all the same.
         """
         self._end = self._end or BadState("the transfer was cancelled")
         with self._verify_lock, self._lock:
@@ -387,8 +289,6 @@ class Receiving:
                 return False
             self._close(self._end, self._target.remove)
             return True
-
-    _is_closed = False
 
     def _stop(self, end: StorageError | BadState) -> None:
         # Seen by a verify_held that runs: it gives way at the next extent.
@@ -398,7 +298,7 @@ class Receiving:
                 return
             if self._failure is None:
                 try:
-                    self._sync()
+                    self._intake.sync()
                 except OSError as error:
                     self._failure = error
             self._close(end, self._target.close if self.durable_bytes else self._target.remove)

@@ -12,7 +12,8 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -72,14 +73,15 @@ class Source(ABC):
     @abstractmethod
     def pieces(
         self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
-    ) -> Iterator[bytes | Hole]:
+    ) -> Generator[bytes | Hole, None, None]:
         """
         The content without the extents that the receiver holds.
 
         @param skip: bitmap of those.
         @param packet_bytes: longest piece wanted; none is longer than 1 MiB.
         @param sparse: yield L{Hole}s; otherwise zeros are bytes like others.
-        @return: pieces in order; no digest or check is missing when it ends.
+        @return: pieces in order.  It holds a descriptor: close it (C{contextlib.closing}) where
+            it may not be used to its end.
         @raise SourceChanged: the file became shorter.
         @raise OSError: a read failed.
         """
@@ -105,7 +107,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the descriptor.  Idempotent."""
+        """Close the descriptor.  Idempotent; what still runs or is iterated has one of its own."""
 
     def __enter__(self) -> Source:
         return self
@@ -148,9 +150,7 @@ class FileSource(Source):
         self._fd = fd
         self._find = find
         self._base = offset
-        # The descriptor must not be closed (and its number be reused) while another thread reads from it.
-        self._close_lock = threading.Lock()
-        self._is_closing = False
+        self._lock = threading.Lock()
         try:
             self._opened = self._files.fstat(fd)
             is_device = stat.S_ISBLK(self._opened.st_mode)
@@ -171,12 +171,17 @@ class FileSource(Source):
 
     def pieces(
         self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
-    ) -> Iterator[bytes | Hole]:
+    ) -> Generator[bytes | Hole, None, None]:
+        with self._borrowed() as fd:
+            yield from self._pieces(fd, flags_of_bitmap(skip), min(packet_bytes, PIECE_BYTES), sparse)
+
+    def _pieces(
+        self, fd: int, held: bytearray, largest: int, sparse: bool
+    ) -> Generator[bytes | Hole, None, None]:
         extent_bytes = self._extents.extent_bytes
-        segments = Segments(self._files, self._fd, self._base + self.size_bytes)
+        segments = Segments(self._files, fd, self._base + self.size_bytes)
         recorder = ExtentRecorder(self._extents, self.size_bytes)
-        largest = min(packet_bytes, PIECE_BYTES)
-        for start, stop in missing_ranges(flags_of_bitmap(skip), self.size_bytes, extent_bytes):
+        for start, stop in missing_ranges(held, self.size_bytes, extent_bytes):
             recorder.move(start)
             while (offset := recorder.offset) < stop:
                 is_data, segment_stop = segments.at(self._base + offset)
@@ -184,7 +189,7 @@ class FileSource(Source):
                 if is_data:
                     # Not across the end of an extent, so that reads stay aligned to it.
                     length = min(length, largest, extent_bytes - offset % extent_bytes)
-                    piece = self._read(offset, length, sparse)
+                    piece = self._read(fd, offset, length, sparse)
                 else:
                     piece = Hole(length)
                 if isinstance(piece, Hole):
@@ -197,60 +202,67 @@ class FileSource(Source):
                 else:
                     yield from _zeros(length, largest)
 
-    def _read(self, offset: int, length: int, sparse: bool) -> bytes | Hole:
-        data = read_exactly(self._files, self._fd, length, self._base + offset)
+    def _read(self, fd: int, offset: int, length: int, sparse: bool) -> bytes | Hole:
+        data = read_exactly(self._files, fd, length, self._base + offset)
         if len(data) != length:
             raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
         # A device cannot say where it has holes: whole pieces of zeros are taken for some.
-        if sparse and self.kind is ContentKind.DEVICE and data == memoryview(ZEROS)[:length]:
+        if sparse and self.kind is ContentKind.DEVICE and not data[0] and data == ZEROS[:length]:
             return Hole(length)
         return data
 
     def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
-        reader = self._reader()
         different = []
         hole_stop = 0
         zeros = zero_digest(self._extents.extent_bytes)
-        for index, digest in held.claims():
-            if cancelled():
-                break
-            if index >= len(self._extents):
-                different.append(index)
-                continue
-            if index >= hole_stop:
-                with self._reading():
+        with self._borrowed() as fd:
+            reader = self._reader(fd)
+            for index, digest in held.claims():
+                if cancelled():
+                    break
+                if index >= len(self._extents):
+                    different.append(index)
+                    continue
+                if index >= hole_stop:
                     hole_stop = index + reader.hole_run(index)
-            if index < hole_stop:
-                self._extents.put(index, zeros)
-            elif not self._extents.has(index):
-                self._digest(reader, index)
-            if self._extents.digest(index) != digest:
-                different.append(index)
+                if index < hole_stop:
+                    self._extents.put(index, zeros)
+                elif not self._extents.has(index):
+                    self._digest(reader, index)
+                if self._extents.digest(index) != digest:
+                    different.append(index)
         return bitmap_of(different)
 
     def content_digest(self) -> bytes:
-        reader = self._reader()
-        for first, stop in self._extents.runs(0):
-            for index in range(first, stop):
-                self._digest(reader, index)
+        with self._borrowed() as fd:
+            reader = self._reader(fd)
+            for first, stop in self._extents.runs(0):
+                for index in range(first, stop):
+                    self._digest(reader, index)
         return self._extents.content_digest(self.size_bytes)
 
-    def _reader(self) -> ExtentReader:
+    def _reader(self, fd: int) -> ExtentReader:
         return ExtentReader(
-            self._files, self._fd, self.size_bytes, base=self._base, extent_bytes=self._extents.extent_bytes
+            self._files, fd, self.size_bytes, base=self._base, extent_bytes=self._extents.extent_bytes
         )
 
     def _digest(self, reader: ExtentReader, index: int) -> None:
-        with self._reading():
-            digest = reader.digest(index)
+        digest = reader.digest(index)
         if digest is None:
             raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
         self._extents.put(index, digest)
 
-    def _reading(self) -> threading.Lock:
-        if self._is_closing:
-            raise BadState("the source is closed")
-        return self._close_lock
+    @contextmanager
+    def _borrowed(self) -> Iterator[int]:
+        """A descriptor of one's own, which close() in another thread does not pull away."""
+        with self._lock:
+            if self._fd < 0:
+                raise BadState("the source is closed")
+            fd = self._files.dup(self._fd)
+        try:
+            yield fd
+        finally:
+            self._files.close(fd)
 
     def check_unchanged(self) -> None:
         now = self._files.fstat(self._fd)
@@ -262,8 +274,7 @@ class FileSource(Source):
             raise SourceChanged(f"{self.name!r} was changed or replaced while it was read", self.name)
 
     def close(self) -> None:
-        self._is_closing = True
-        with self._close_lock:
+        with self._lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 self._files.close(fd)

@@ -12,7 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
-from rpcstream.errors import NameBusy, QuotaExceeded
+from rpcstream.errors import NameBusy, QuotaExceeded, StorageError
 from rpcstream.storage import publish
 from rpcstream.storage.extent_map import ExtentMap
 from rpcstream.storage.extents import LARGEST_BYTES, missing_ranges
@@ -74,13 +74,18 @@ class Target(ABC):
         @raise QuotaExceeded: a device is smaller.
         """
 
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the pool that the target takes already."""
+        return 0
+
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros."""
         if not self.reads_zeros:
             zero_range(self.layout.files, self.fd, offset, length)
 
     @abstractmethod
-    def publish(self, record: Record, *, replace: bool, mode: int | None) -> None:
+    def publish(self, record: Record, *, replace: bool, mode: int) -> None:
         """
         Make durable, complete content visible, durably; see L{rpcstream.storage.publish}.
 
@@ -112,11 +117,18 @@ class PartialTarget(Target):
         """
         super().__init__(layout, records, name, journal)
         self.fd = -1
-        if journal.header is not None:
-            self._open(journal.header.inode)
-        if self.fd < 0:
-            self._create()
-        self.inode = layout.files.fstat(self.fd).st_ino
+        try:
+            if journal.header is not None:
+                self._open(journal.header.inode)
+            if self.fd < 0:
+                self._create()
+            self.inode = layout.files.fstat(self.fd).st_ino
+        except BaseException:
+            if self.fd >= 0:
+                layout.files.close(self.fd)
+            if self.reads_zeros:
+                layout.unlink_in(layout.partials_fd, name)
+            raise
 
     def _open(self, inode: int) -> None:
         """Open the partial if it is there and the one it should be."""
@@ -136,34 +148,41 @@ class PartialTarget(Target):
             self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PARTIAL_MODE, dir_fd=partials
         )
         self.reads_zeros = True
-        try:
-            files.fsync(partials)
-        except BaseException:
-            files.close(self.fd)
-            self.layout.unlink_in(partials, self.name)
-            raise
+        files.fsync(partials)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return self.layout.files.fstat(self.fd).st_blocks * 512
 
     def prepare(self, size_bytes: int, sparse: bool) -> None:
         files = self.layout.files
         files.ftruncate(self.fd, size_bytes)
         if sparse:
             return
+        ranges = list(missing_ranges(self.extents.flags, size_bytes, self.extents.extent_bytes))
         try:
-            for start, stop in missing_ranges(self.extents.flags, size_bytes, self.extents.extent_bytes):
+            for start, stop in ranges:
                 files.reserve(self.fd, start, stop - start)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
+            if files.free_bytes(self.fd) < sum(stop - start for start, stop in ranges):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
-    def publish(self, record: Record, *, replace: bool, mode: int | None) -> None:
+    def publish(self, record: Record, *, replace: bool, mode: int) -> None:
         files = self.layout.files
-        files.ftruncate(self.fd, record.size_bytes)
-        files.fchmod(self.fd, PARTIAL_MODE if mode is None else mode)
-        files.fsync(self.fd)
-        found = files.fstat(self.fd)
-        record = record._replace(inode=found.st_ino, mtime_ns=found.st_mtime_ns)
-        self.records.write(self.name, record)
-        publish.make_name(self.layout, self.name, replace=replace)
+        try:
+            files.ftruncate(self.fd, record.size_bytes)
+            files.fchmod(self.fd, mode)
+            files.fsync(self.fd)
+            found = files.fstat(self.fd)
+            record = record._replace(inode=found.st_ino, mtime_ns=found.st_mtime_ns)
+            self.records.write(self.name, record)
+            publish.make_name(self.layout, self.name, replace=replace)
+        except (OSError, StorageError):
+            with suppress(OSError):
+                files.fchmod(self.fd, PARTIAL_MODE)
+            raise
         # It is published and durable.  What cannot be removed now, recover() removes at the next use.
         with suppress(OSError):
             publish.remove_leftovers(self.layout, self.name, self.journal)
@@ -210,7 +229,7 @@ class DeviceTarget(Target):
         if size_bytes > self.largest_bytes:
             raise QuotaExceeded(f"{self.name!r} is a device of {self.largest_bytes} bytes", self.name)
 
-    def publish(self, record: Record, *, replace: bool, mode: int | None) -> None:
+    def publish(self, record: Record, *, replace: bool, mode: int) -> None:
         files = self.layout.files
         files.fsync(self.fd)
         self.records.write(self.name, record._replace(inode=self.inode, mtime_ns=0))

@@ -81,6 +81,10 @@ class Upkeep:
                     if not self._is_published(name):
                         self._records.remove(name)
                     self.give_back(locked)
+        for name in self._layout.files.listdir(self._layout.partials_fd):
+            probe = self._layout.stat_in(self._layout.partials_fd, name) if name.startswith(".") else None
+            if probe is not None and probe.st_mtime < not_before:
+                self._layout.unlink_in(self._layout.partials_fd, name)
         return expired
 
     def recover(self) -> None:
@@ -90,7 +94,8 @@ class Upkeep:
             with suppress(NameBusy):
                 self.give_back(self.lock(name))
         for name in self._layout.files.listdir(self._layout.partials_fd):
-            if name not in journals:
+            # Names with a dot are somebody's probe of the file system, see Layout.
+            if name not in journals and not name.startswith("."):
                 with suppress(NameBusy):
                     journal = self.lock(name)
                     if journal.header is None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def feed(receiving: Receiving, pieces: Iterable[bytes | Hole]) -> None:
             receiving.write(piece)
 
 
+def transfer(source: Source, receiving: Receiving, **options: Any) -> None:
+    """All that the receiver does not hold."""
+    with closing(source.pieces(receiving.held.bitmap, **options)) as pieces:
+        feed(receiving, pieces)
+
+
 class StorageTestCase(SynchronousTestCase):
     """Has a directory, and checks at the end that no descriptor stayed open."""
 
@@ -40,8 +47,16 @@ class StorageTestCase(SynchronousTestCase):
         self.directory.mkdir(parents=True)
         self.store = self.directory / "store"
         self.store.mkdir()
-        before = set(os.listdir("/proc/self/fd"))
-        self.addCleanup(lambda: self.assertEqual(set(os.listdir("/proc/self/fd")) - before, set()))
+        before = self.open_files()
+        self.addCleanup(lambda: self.assertEqual(self.open_files(), before))
+
+    def open_files(self) -> dict[str, str]:
+        """The descriptors that are open inside the directory of this test."""
+        found = {}
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        return {fd: path for fd, path in found.items() if path.startswith(str(self.directory.resolve()))}
 
     def make_pool(self, **options: Any) -> Pool:
         """A pool with small extents, closed at the end."""
@@ -78,7 +93,7 @@ class StorageTestCase(SynchronousTestCase):
 
     def send(self, source: Source, receiving: Receiving) -> CommitOutcome:
         """A whole transfer, as the network would do it."""
-        feed(receiving, source.pieces(receiving.held.bitmap))
+        transfer(source, receiving)
         receiving.finish()
         source.verify(receiving.held)
         assert source.size_bytes is not None
@@ -88,5 +103,8 @@ class StorageTestCase(SynchronousTestCase):
         """Partials and journals that are left."""
         state = self.store / ".rpcstream"
         return sorted(
-            f"{part}/{name}" for part in ("partials", "journals") for name in os.listdir(state / part)
+            f"{part}/{name}"
+            for part in ("partials", "journals")
+            for name in os.listdir(state / part)
+            if not name.startswith(".probe")
         )
