@@ -7,11 +7,13 @@ What lives here: the client endpoints behind a URL.  What must not: parsing
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -38,7 +40,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rpcstream.errors import ConnectRefused
+from rpcstream.errors import ConfigurationError, ConnectRefused
 from rpcstream.limits import Limits
 from rpcstream.net.confirmation import ClientConfirmation
 from rpcstream.net.identity import printable
@@ -94,10 +96,13 @@ class TLSClientEndpoint:
         Reads the certificates anew, so that a reconnecting client uses renewed ones.
 
         @return: fires with the protocol, connected, when the server has confirmed the
-            connection; fails with L{ConnectRefused}.  Cancelling it closes the
-            connection.
+            connection; fails with L{ConnectRefused}, or L{ConfigurationError} if the
+            certificates cannot be used any more.  Cancelling it closes the connection.
         """
-        context = client_context(self.pki, legacy_servers=self._legacy_servers)
+        try:
+            context = client_context(self.pki, legacy_servers=self._legacy_servers)
+        except ConfigurationError:
+            return fail(Failure())
         gates = _GateFactory(self, protocolFactory)
         factory = TLSMemoryBIOFactory(_Creator(context, self.url.host), True, gates, clock=self._reactor)
         connecting = self._endpoint.connect(factory)
@@ -183,10 +188,11 @@ def _refused(failure: Failure, url: Url, limits: Limits) -> Failure:
             why = "nobody listens on this socket; is the service running?"
     elif isinstance(error, (TimeoutError, TCPTimedOutError)):
         why = f"no answer within {limits.handshake_seconds:g} s; is the host up, and is there a firewall?"
-    elif url.scheme == "unix" and isinstance(getattr(error, "osError", None), FileNotFoundError):
-        why = "no such socket; is the service running?"
     elif isinstance(error, ConnectError):
-        why = f"cannot connect: {error.osError or error}"
+        number = error.osError if isinstance(error.osError, int) else getattr(error.osError, "errno", None)
+        why = f"cannot connect: {os.strerror(number) if number else error}"
+        if url.scheme == "unix" and number == errno.ENOENT:
+            why = "no such socket; is the service running?"
     else:
         # Not about the connection: a factory that failed, say.
         return failure
