@@ -45,7 +45,7 @@ from rpcstream.limits import Limits
 from rpcstream.net.confirmation import ClientConfirmation
 from rpcstream.net.identity import printable
 from rpcstream.net.pki import Pki
-from rpcstream.net.tls import client_connection, client_context
+from rpcstream.net.tls import client_connection, client_context, indication_of
 from rpcstream.net.urls import Url
 
 __all__ = ["PlainClientEndpoint", "TLSClientEndpoint"]
@@ -81,9 +81,10 @@ class TLSClientEndpoint:
         self, reactor: Any, url: Url, pki: Pki, limits: Limits, *, legacy_servers: bool = False
     ) -> None:
         """
-        @raise ConfigurationError: a file of C{pki} cannot be used.
+        @raise ConfigurationError: a file of C{pki} cannot be used, or the host name.
         """
         client_context(pki, legacy_servers=legacy_servers)
+        self._indication = indication_of(url.host)
         self.url = url
         self.pki = pki
         self._reactor = reactor
@@ -104,7 +105,7 @@ class TLSClientEndpoint:
         except ConfigurationError:
             return fail(Failure())
         gates = _GateFactory(self, protocolFactory)
-        factory = TLSMemoryBIOFactory(_Creator(context, self.url.host), True, gates, clock=self._reactor)
+        factory = TLSMemoryBIOFactory(_Creator(context, self._indication), True, gates, clock=self._reactor)
         connecting = self._endpoint.connect(factory)
         return connecting.addCallbacks(_confirmed, _refused, errbackArgs=(self.url, self._limits))
 
@@ -148,12 +149,12 @@ class _GateFactory(Factory):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
-    def __init__(self, context: SSL.Context, name: str) -> None:
+    def __init__(self, context: SSL.Context, indication: bytes | None) -> None:
         self._context = context
-        self._name = name
+        self._indication = indication
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return client_connection(self._context, self._name)
+        return client_connection(self._context, self._indication)
 
 
 def _transport_endpoint(reactor: Any, url: Url, limits: Limits) -> IStreamClientEndpoint:

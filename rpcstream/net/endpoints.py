@@ -15,10 +15,11 @@ Twisted program.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
@@ -36,8 +37,16 @@ from zope.interface import implementer
 from rpcstream.errors import ConfigurationError
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.accept import Admit, Refused, TLSServerFactory
+from rpcstream.net.descriptions import (
+    check_interface,
+    check_parts,
+    parse_count,
+    parse_value,
+    parse_yes,
+    split_description,
+)
 from rpcstream.net.dial import PlainClientEndpoint, TLSClientEndpoint
-from rpcstream.net.local import LocalServerEndpoint
+from rpcstream.net.local import LocalServerEndpoint, cannot_listen
 from rpcstream.net.pki import Pki, pki_of
 from rpcstream.net.tls import server_contexts
 from rpcstream.net.urls import Url, check_socket_path, parse_port, parse_url
@@ -48,8 +57,6 @@ _PREFIX = "rpctls"
 _PKI_REMEDY = "add :pki=DIR to the endpoint, or --pki DIR"
 _BACKLOG = 511
 """Connections the kernel holds for us; more than Twisted's 50, as clients may come in bursts."""
-
-_T = TypeVar("_T")
 
 _log = Logger()
 
@@ -83,14 +90,14 @@ def server_endpoint(
     @raise ConfigurationError: the description, or a file of the pki directory, cannot be
         used, or it would be plain text without C{insecure}.
     """
-    prefix, arguments, options = _split(description)
+    prefix, arguments, options = split_description(description)
     if prefix == _PREFIX:
         return parse_tls_server(
-            reactor, *arguments, **options, pki_default=pki, limits=limits, legacy_clients=legacy_clients,
+            reactor, arguments, options, pki_default=pki, limits=limits, legacy_clients=legacy_clients,
             admit=admit, refused=refused,
         )  # fmt: skip
     if prefix == "unix":
-        return _parse_unix_server(reactor, *arguments, **options, admit=admit, refused=refused)
+        return _parse_unix_server(reactor, arguments, options, admit=admit, refused=refused)
     if not insecure:
         raise ConfigurationError(
             f"endpoint {description[:200]!r} is not protected by mutual TLS; use rpctls:PORT or unix:PATH, "
@@ -126,10 +133,10 @@ def client_endpoint(
     @raise ConfigurationError: the URL, or a file of the pki directory, cannot be used, or
         it would be plain text to another host without C{insecure}.
     """
-    if isinstance(url, str) and _split(url)[0] == _PREFIX:
-        _, arguments, options = _split(url)
+    if isinstance(url, str) and split_description(url)[0] == _PREFIX:
+        _, arguments, options = split_description(url)
         return parse_tls_client(
-            reactor, *arguments, **options, pki_default=pki, limits=limits, legacy_servers=legacy_servers
+            reactor, arguments, options, pki_default=pki, limits=limits, legacy_servers=legacy_servers
         )
     if isinstance(url, str):
         url = parse_url(url)
@@ -196,7 +203,7 @@ class TLSServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
-        @return: fires with the port.
+        @return: fires with the port; fails with L{ConfigurationError}.
         """
         try:
             factory = TLSServerFactory(
@@ -215,12 +222,17 @@ class TLSServerEndpoint:
         listening: Deferred[IListeningPort] = kind(self._reactor, self.port, self._backlog, interface).listen(
             factory
         )
-        return listening if self.interface else listening.addErrback(self._without_ipv6, factory)
+        if not self.interface:
+            listening.addErrback(self._without_ipv6, factory)
+        return listening.addErrback(cannot_listen, f"port {self.port}", "choose another one")
 
-    def _without_ipv6(self, failure: Failure, factory: TLSServerFactory) -> Deferred[IListeningPort]:
-        # A host without IPv6 says that there is no such family or address.  A port that is
-        # taken is taken for IPv4 too, and says so once more.
-        failure.trap(CannotListenError)
+    def _without_ipv6(self, failure: Failure, factory: TLSServerFactory) -> Any:
+        error = failure.value
+        if not isinstance(error, CannotListenError) or error.socketError.errno not in (
+            errno.EAFNOSUPPORT,
+            errno.EADDRNOTAVAIL,
+        ):
+            return failure
         listening: Deferred[IListeningPort] = TCP4ServerEndpoint(
             self._reactor, self.port, self._backlog
         ).listen(factory)
@@ -229,32 +241,33 @@ class TLSServerEndpoint:
 
 def parse_tls_server(
     reactor: Any,
-    *arguments: str,
+    arguments: Sequence[str],
+    options: Mapping[str, str],
+    *,
     pki_default: Pki | str | os.PathLike[str] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     legacy_clients: bool = True,
     admit: Admit | None = None,
     refused: Refused | None = None,
-    **options: str,
 ) -> TLSServerEndpoint:
     """
     @param arguments: the port.
     @param options: C{interface}, C{pki}, C{legacy}, C{backlog}, as text.
     @raise ConfigurationError: as for L{server_endpoint}.
     """
-    _known("rpctls:PORT", arguments, 1, options, ("interface", "pki", "legacy", "backlog"))
-    port = _value(parse_port, arguments[0], lowest=0)
+    check_parts("rpctls:PORT", arguments, 1, options, ("interface", "pki", "legacy", "backlog"))
+    port = parse_value(parse_port, arguments[0], lowest=0)
     interface = options.get("interface", "")
     if interface:
-        _value(_check_interface, interface)
+        parse_value(check_interface, interface)
     return TLSServerEndpoint(
         reactor,
         port,
         interface,
         pki_of(options.get("pki") or pki_default, _PKI_REMEDY),
-        backlog=_value(_count, options["backlog"]) if "backlog" in options else _BACKLOG,
+        backlog=parse_value(parse_count, options["backlog"]) if "backlog" in options else _BACKLOG,
         limits=limits,
-        legacy_clients=legacy_clients and _value(_yes, options.get("legacy", "yes")),
+        legacy_clients=legacy_clients and parse_value(parse_yes, options.get("legacy", "yes")),
         admit=admit,
         refused=refused,
     )
@@ -262,114 +275,44 @@ def parse_tls_server(
 
 def parse_tls_client(
     reactor: Any,
-    *arguments: str,
+    arguments: Sequence[str],
+    options: Mapping[str, str],
+    *,
     pki_default: Pki | str | os.PathLike[str] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     legacy_servers: bool = False,
-    **options: str,
 ) -> TLSClientEndpoint:
     """
     @param arguments: host and port.
     @param options: C{pki}.
     @raise ConfigurationError: as for L{client_endpoint}.
     """
-    _known("rpctls:HOST:PORT", arguments, 2, options, ("pki",))
+    check_parts("rpctls:HOST:PORT", arguments, 2, options, ("pki",))
     host, port = arguments
     if not host:
         raise ConfigurationError("endpoint rpctls:HOST:PORT: it names no host")
     place = pki_of(options.get("pki") or pki_default, _PKI_REMEDY)
-    url = Url("tls", host, _value(parse_port, port))
+    url = Url("tls", host, parse_value(parse_port, port))
     return TLSClientEndpoint(reactor, url, place, limits, legacy_servers=legacy_servers)
 
 
 def _parse_unix_server(
     reactor: Any,
-    *arguments: str,
+    arguments: Sequence[str],
+    options: Mapping[str, str],
+    *,
     admit: Admit | None,
     refused: Refused | None,
-    **options: str,
 ) -> LocalServerEndpoint:
-    _known("unix:PATH", arguments, 1, options, ("mode", "backlog"))
+    check_parts("unix:PATH", arguments, 1, options, ("mode", "backlog"))
     path = arguments[0]
     if not path:
         raise ConfigurationError("endpoint unix:PATH: it names no path")
-    _value(check_socket_path, path)
+    parse_value(check_socket_path, path)
     mode = options.get("mode", "0600")
     if mode not in ("600", "0600", "660", "0660"):
         raise ConfigurationError(f"endpoint unix:PATH: mode {mode!r} is not 0600 or 0660")
-    backlog = _value(_count, options["backlog"]) if "backlog" in options else _BACKLOG
+    backlog = parse_value(parse_count, options["backlog"]) if "backlog" in options else _BACKLOG
     return LocalServerEndpoint(
         reactor, path, mode=int(mode, 8), backlog=backlog, admit=admit, refused=refused
     )
-
-
-# --- text ----------------------------------------------------------------------------
-
-
-def _split(description: str) -> tuple[str, list[str], dict[str, str]]:
-    """
-    Split as Twisted does: at colons, a backslash takes the next character as it is.
-
-    @return: prefix in lower case, positional arguments, options.
-    """
-    parts: list[str] = [""]
-    equals: list[int | None] = [None]
-    characters = iter(description)
-    for character in characters:
-        if character == "\\":
-            parts[-1] += next(characters, "")
-        elif character == ":":
-            parts.append("")
-            equals.append(None)
-        else:
-            if character == "=" and equals[-1] is None:
-                equals[-1] = len(parts[-1])
-            parts[-1] += character
-    arguments = [part for part, index in zip(parts, equals, strict=True) if index is None]
-    options = {
-        part[:index]: part[index + 1 :]
-        for part, index in zip(parts, equals, strict=True)
-        if index is not None
-    }
-    prefix = arguments.pop(0).lower() if arguments else ""
-    return prefix, arguments, options
-
-
-def _known(
-    form: str,
-    arguments: tuple[str, ...],
-    argument_count: int,
-    options: dict[str, str],
-    names: tuple[str, ...],
-) -> None:
-    if len(arguments) != argument_count:
-        raise ConfigurationError(f"endpoint: write {form}, and options as :name=value")
-    for name in options:
-        if name not in names:
-            raise ConfigurationError(
-                f"endpoint {form}: option {name!r} is not known; known: {', '.join(names)}"
-            )
-
-
-def _value(parse: Callable[..., _T], text: str, **keywords: int) -> _T:
-    try:
-        return parse(text, **keywords)
-    except ValueError as error:
-        raise ConfigurationError(f"endpoint: {error}") from None
-
-
-def _check_interface(text: str) -> None:
-    ipaddress.ip_address(text.partition("%")[0])
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 0 < count <= 65535:
-        raise ValueError(f"{text!r} is not a number from 1 to 65535")
-    return count
-
-
-def _yes(text: str) -> bool:
-    if text.lower() not in ("yes", "no"):
-        raise ValueError(f"{text!r} is neither yes nor no")
-    return text.lower() == "yes"

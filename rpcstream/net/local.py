@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -33,7 +34,7 @@ from rpcstream.net.identity import Principal, peer_credentials, principal_of
 from rpcstream.net.refusal import Refusal
 from rpcstream.net.sockets import socket_of
 
-__all__ = ["LocalServerEndpoint", "LocalServerFactory", "remove_stale_socket"]
+__all__ = ["LocalServerEndpoint", "LocalServerFactory", "cannot_listen", "remove_stale_socket"]
 
 _log = Logger()
 
@@ -76,11 +77,21 @@ class LocalServerEndpoint:
             remove_stale_socket(self._path)
             endpoint = UNIXServerEndpoint(self._reactor, self._path, self._backlog, self._mode)
             listening: Deferred[IListeningPort] = endpoint.listen(factory)
-            return listening
+            return listening.addErrback(cannot_listen, self._path, "choose another path")
         except ConfigurationError:
             return fail(Failure())
         finally:
             os.umask(former)
+
+
+def cannot_listen(failure: Failure, where: str, remedy: str) -> Failure:
+    """
+    @return: Twisted's failure to listen as L{ConfigurationError}, another as it is.
+    """
+    if not isinstance(failure.value, CannotListenError):
+        return failure
+    error = failure.value.socketError
+    return Failure(ConfigurationError(f"cannot listen on {where}: {error.strerror or error}; {remedy}"))
 
 
 def remove_stale_socket(path: str) -> None:

@@ -33,7 +33,15 @@ from rpcstream.net.refusal import Refusal, explain_certificate
 if TYPE_CHECKING:
     from rpcstream.net.pki import Pki, Role
 
-__all__ = ["PROTOCOL", "ServerContexts", "Verdict", "client_connection", "client_context", "server_contexts"]
+__all__ = [
+    "PROTOCOL",
+    "ServerContexts",
+    "Verdict",
+    "client_connection",
+    "client_context",
+    "indication_of",
+    "server_contexts",
+]
 
 PROTOCOL = b"rpcstream/1"
 """The ALPN name our clients offer; libvirt's peers have none."""
@@ -265,13 +273,30 @@ def client_context(pki: Pki, *, legacy_servers: bool = False) -> SSL.Context:
     return context
 
 
-def client_connection(context: SSL.Context, name: str) -> SSL.Connection:
+def indication_of(name: str) -> bytes | None:
     """
-    @param name: DNS name or IP address of the server; a DNS name is sent to it (SNI).
+    @param name: DNS name or IP address of a server.
+    @return: what a client sends as the server's name (SNI), C{None} for an address.
+    @raise ConfigurationError: it cannot be the name of a host.
+    """
+    if _is_address(name.partition("%")[0]):
+        return None
+    # RFC 6066 section 3: without a trailing dot.
+    text = name.removesuffix(".")
+    try:
+        text = text if text.isascii() else idna.encode(text, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise ConfigurationError(f"host {name!r}: {error}") from None
+    if not all(0 < len(label) < 64 for label in text.split(".")):
+        raise ConfigurationError(f"host {name!r} is not a host name")
+    return text.encode("ascii")
+
+
+def client_connection(context: SSL.Context, indication: bytes | None) -> SSL.Connection:
+    """
+    @param indication: as L{indication_of} gives it.
     """
     connection = SSL.Connection(context, None)
-    if not _is_address(name.partition("%")[0]):
-        text = name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
-        # RFC 6066 section 3: without a trailing dot.
-        connection.set_tlsext_host_name(text.removesuffix(".").encode("ascii"))
+    if indication is not None:
+        connection.set_tlsext_host_name(indication)
     return connection

@@ -8,11 +8,14 @@ import contextlib
 import socket
 import ssl
 from typing import Any
+from unittest import mock
 
 from cryptography import x509
 from twisted.internet.threads import deferToThread
 
+from rpcstream.errors import ConnectRefused
 from rpcstream.net.pki import Pki
+from rpcstream.net.tls import Verdict
 from tests.net.certificates import CLIENT, SERVER, authority, issue, minutes, revocation_list
 from tests.net.loopback import QUICK, LoopbackTestCase
 from tests.net.odd_peers import stdlib_client
@@ -167,6 +170,52 @@ class ClientCertificateTests(LoopbackTestCase):
         self.assertNotEqual(await deferToThread(stubborn), b"")
         await self.until(lambda: self.refused)
         self.assertEqual(self.refused[0].code, "not-allowed")
+
+
+class VerificationFailsTests(LoopbackTestCase):
+    """Row T17: an exception inside OpenSSL's callback is a refusal."""
+
+    async def test_at_either_end(self) -> None:
+        port = await self.listen()
+        for role, code, server_code in (
+            ("client", "tls-alert", "tls-cert"),
+            ("server", "tls-cert", "tls-alert"),
+        ):
+            del self.refused[:], self.lines[:]
+
+            def fails(verdict: Verdict, *arguments: Any, role: str = role) -> bool:
+                if verdict.role == role:
+                    raise ZeroDivisionError
+                verdict.is_good = True
+                return True
+
+            with mock.patch.object(Verdict, "judge", fails):
+                await self.assert_refused(self.connect(port), code, "", server_code)
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    async def test_unverified_after_all(self) -> None:
+        """Should OpenSSL ever not ask us, nobody is let in."""
+        port = await self.listen()
+
+        def forgets(verdict: Verdict, *arguments: Any) -> bool:
+            verdict.is_good = verdict.role == "server"
+            return True
+
+        with mock.patch.object(Verdict, "judge", forgets):
+            await self.assert_refused(self.connect(port), "tls-closed", "", "tls-nocert", "was not verified")
+
+    async def test_unverified_server_after_all(self) -> None:
+        """The same at the client."""
+        port = await self.listen()
+
+        def forgets(verdict: Verdict, *arguments: Any) -> bool:
+            verdict.is_good = verdict.role == "client"
+            return True
+
+        with mock.patch.object(Verdict, "judge", forgets):
+            error = await self.assertFailure(self.connect(port), ConnectRefused)
+        self.assertIn("the server's certificate was not verified", str(error))
+        await self.close_all()
 
 
 class WeakKeyTests(LoopbackTestCase):

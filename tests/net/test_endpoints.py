@@ -64,6 +64,7 @@ class DescriptionTests(LoopbackTestCase):
             "rpctls:x": "port 'x'",
             "rpctls:65536": "port '65536'",
             "rpctls:1:speed=2": "option 'speed' is not known; known: interface, pki",
+            "rpctls:1:limits=1": "option 'limits' is not known",
             "rpctls:1:interface=host": "'host' does not appear",
             "rpctls:1:legacy=maybe": "neither yes nor no",
             "rpctls:1:backlog=0": "from 1 to 65535",
@@ -106,6 +107,8 @@ class DescriptionTests(LoopbackTestCase):
             "rpctls:h:0": "port '0'",
             "rpctls:h:1:x=y": "option 'x'",
             "host": "must look like",
+            "rpcstream+tls://a..b/x": "is not a host name",
+            "rpcstream+tls://ሀ.ሀǃא/x": "host 'ሀ",
         }.items():
             self.assertIn(words, self.wrong(client_endpoint, text, pki=pki), text)
 
@@ -162,10 +165,23 @@ class DescriptionTests(LoopbackTestCase):
     async def test_a_host_without_ipv6(self) -> None:
         """IPv4 is enough."""
         with mock.patch("rpcstream.net.endpoints.TCP6ServerEndpoint") as ipv6:
-            ipv6.return_value.listen.return_value = fail(CannotListenError("::", 0, OSError()))
+            ipv6.return_value.listen.return_value = fail(CannotListenError("::", 0, OSError(97, "x")))
             port = await server_endpoint(reactor, "rpctls:0", pki=self.pki()).listen(self.server)
         self.addCleanup(port.stopListening)
         self.assertEqual(port.getHost().host, "0.0.0.0")
+
+    async def test_a_port_that_is_taken(self) -> None:
+        """One line, no traceback; the same for a path."""
+        port = await self.listen()
+        pki = self.pki()
+        for interface in ("", ":interface=127.0.0.1"):
+            endpoint = server_endpoint(reactor, f"rpctls:{port}{interface}", pki=pki)
+            error = await self.assertFailure(endpoint.listen(self.server), ConfigurationError)
+            self.assertIn(f"cannot listen on port {port}: Address already in use; choose another", str(error))
+        error = await self.assertFailure(
+            server_endpoint(reactor, "unix:/absent/s").listen(self.server), ConfigurationError
+        )
+        self.assertIn("cannot listen on /absent/s: No such file", str(error))
 
     async def test_pki_that_broke_between(self) -> None:
         """listen() fails, it does not raise."""

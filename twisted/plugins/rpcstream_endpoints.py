@@ -23,15 +23,15 @@ class RPCTLSParser:
 
     prefix = "rpctls"
 
-    def parseStreamServer(self, reactor: Any, *args: str, **kwargs: str) -> IStreamServerEndpoint:
+    def parseStreamServer(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamServerEndpoint:
         from rpcstream.net.endpoints import parse_tls_server
 
-        return parse_tls_server(reactor, *args, **kwargs)
+        return parse_tls_server(reactor, args, kwargs)
 
-    def parseStreamClient(self, reactor: Any, *args: str, **kwargs: str) -> IStreamClientEndpoint:
+    def parseStreamClient(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
         from rpcstream.net.endpoints import parse_tls_client
 
-        return parse_tls_client(reactor, *args, **kwargs)
+        return parse_tls_client(reactor, args, kwargs)
 
 
 rpctls = RPCTLSParser()
