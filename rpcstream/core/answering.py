@@ -31,7 +31,7 @@ class Answering:
     def __init__(self, link: Link, table: StreamTable) -> None:
         self._link = link
         self._table = table
-        self._refusal: RemoteError | None = None  # of the call whose body is being discarded
+        self._refusal: RemoteError = RPCFailed()  # of the call whose body is being discarded
         self.unanswered: dict[int, tuple[Header, bool]] = {}
 
     def begins(self, header: Header) -> None:
@@ -69,10 +69,7 @@ class Answering:
         return MESSAGE_BYTES if link.admit is None else link.admit(header)
 
     def _refused(self, header: Header, payload: bytes) -> None:
-        refusal, self._refusal = self._refusal, None
-        if refusal is None:
-            return
-        self._link.outgoing.append(error_frame(header, refusal))
+        self._link.outgoing.append(error_frame(header, self._refusal))
         if header.serial not in self.unanswered and header.serial not in self._table.live:
             self._table.ended.add(header.serial)
 

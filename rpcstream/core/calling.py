@@ -40,7 +40,7 @@ class _Call:
 class Calling:
     """Makes calls and takes REPLYs."""
 
-    __slots__ = ("_calls", "_inbound", "_link", "_next_serial", "_outbound", "_table")
+    __slots__ = ("_calls", "_forgotten_count", "_inbound", "_link", "_next_serial", "_outbound", "_table")
 
     def __init__(
         self, link: Link, table: StreamTable, inbound: Inbound, outbound: Outbound, first_serial: int
@@ -51,9 +51,11 @@ class Calling:
         self._outbound = outbound
         self._next_serial = first_serial
         self._calls: dict[int, _Call] = {}
+        self._forgotten_count = 0
 
     def __len__(self) -> int:
-        return sum(not call.forgotten for call in self._calls.values())
+        """Calls whose reply somebody waits for."""
+        return len(self._calls) - self._forgotten_count
 
     def call(
         self, program: int, version: int, procedure: int, payload: bytes, opens_stream: bool, sparse: bool
@@ -87,6 +89,7 @@ class Calling:
         if call is None or call.forgotten:
             raise BadState(f"call {serial} does not wait for a reply")
         call.forgotten = True
+        self._forgotten_count += 1
         if call.stream is not None:
             self._table.advance(call.stream, StreamInput.FORGET)
             self._link.intake.leave(call.stream)
@@ -118,6 +121,7 @@ class Calling:
 
     def _done(self, header: Header, payload: bytes) -> None:
         call = self._calls.pop(header.serial)
+        self._forgotten_count -= call.forgotten
         if header.status == _OK:
             self._answered(header, payload, call)
             return

@@ -164,9 +164,8 @@ class Inbound:
 
     def error_done(self, header: Header, payload: bytes) -> None:
         """The acceptor's STREAM/ERROR, or the REPLY/ERROR that libvirtd sends in its place (S08)."""
-        stream = self._table.live.get(header.serial)
-        if stream is None:
-            return
+        # Nothing that an opener does while the error comes takes the stream out of the table.
+        stream = self._table.live[header.serial]
         reaction = self._table.advance(stream, StreamInput.RECEIVE_FAIL)
         if reaction is Reaction.DELIVER:
             self._link.events.append(StreamFailed(stream, read_error(payload)))

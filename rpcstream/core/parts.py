@@ -30,6 +30,7 @@ class Parts:
 
     @ivar activity: grows with every complete message, and with every piece of
         a stream packet: the peer is alive.
+    @ivar message_count: messages begun (their header was good) so far.
     """
 
     def __init__(
@@ -182,8 +183,8 @@ class Parts:
 
     @property
     def is_within_stream_data(self) -> bool:
-        """Whether the message that has begun is a stream packet, cut through as it comes."""
-        return self._link.intake.stream is not None
+        """Whether the message that has begun is a stream's, whatever becomes of it."""
+        return self._link.intake.is_stream
 
     @property
     def body_pending_bytes(self) -> int:
