@@ -210,7 +210,7 @@ def _result_annotation(request: type[Request], kind: Kind) -> Any:
     """The parameter of the base: C{UHyper} in C{Procedure[UHyper]}."""
     if kind is Kind.EVENT:
         return None
-    for base in getattr(request, "__orig_bases__", ()):
+    for base in request.__dict__.get("__orig_bases__", ()):
         arguments = typing.get_args(base)
         if arguments:
             return arguments[0]

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import construct
 
-from rpcstream.errors import BadSchema, BadValue, DecodeError
+from rpcstream.errors import BadValue, DecodeError
 from rpcstream.limits import MESSAGE_BYTES, XDR_ELEMENT_COUNT
 from rpcstream.wire.derive import derive
 from rpcstream.wire.header import HEADER_BYTES
@@ -31,6 +31,8 @@ costs 15 to 30 times as much as decoding them, so a large bad message must not b
 """
 
 T = TypeVar("T")
+Buffer = bytes | bytearray | memoryview
+"""What can be decoded."""
 
 
 class Codec(Generic[T]):
@@ -51,19 +53,17 @@ class Codec(Generic[T]):
     __slots__ = ("construct", "decode", "encode", "max_bytes")
 
     encode: Callable[[T], bytes]
-    decode: Callable[[bytes], T]
+    decode: Callable[[Buffer], T]
     max_bytes: int
     construct: Any
 
     def __init__(self, declaration: Any) -> None:
         """
         @param declaration: any Construct.
-        @raise BadSchema: it nests too deep.
+        @raise BadSchema: it nests too deep, or contains itself other than by
+            construct.LazyBound.
         """
-        try:
-            layout = derive(declaration)
-        except RecursionError:
-            raise BadSchema("the declaration contains itself; use construct.LazyBound") from None
+        layout = derive(declaration)
         largest = largest_bytes(declaration)
         self.construct = declaration
         self.max_bytes = PAYLOAD_BYTES if largest is None else min(largest, PAYLOAD_BYTES)
@@ -93,11 +93,11 @@ def _whole_encoder(declaration: Any, pack: Callable[..., bytes]) -> Callable[[An
     return encode
 
 
-def _whole_decoder(declaration: Any, unpack: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _whole_decoder(declaration: Any, unpack: Callable[[Buffer], Any]) -> Callable[[Buffer], Any]:
     type = declaration.type
     new = tuple.__new__
 
-    def decode(data: bytes) -> Any:
+    def decode(data: Buffer) -> Any:
         try:
             return new(type, unpack(data))
         except Exception:
@@ -123,11 +123,12 @@ def _encoder(declaration: Any, layout: Layout, may_exceed: bool) -> Callable[[An
     return encode
 
 
-def _decoder(declaration: Any, layout: Layout) -> Callable[[bytes], Any]:
+def _decoder(declaration: Any, layout: Layout) -> Callable[[Buffer], Any]:
     read = layout.read
 
-    def decode(data: bytes) -> Any:
-        if data.__class__ is not bytes:
+    def decode(data: Buffer) -> Any:
+        # Slices of bytes have the methods that text needs; a view has not.
+        if not isinstance(data, bytes):
             data = bytes(memoryview(data))
         try:
             value, end = read(data, 0, [XDR_ELEMENT_COUNT])
@@ -150,7 +151,7 @@ def _bad_value(declaration: Any, value: Any) -> BadValue:
     return BadValue("", "does not fit the declared layout")
 
 
-def _bad_bytes(declaration: Any, data: bytes, otherwise: str) -> DecodeError:
+def _bad_bytes(declaration: Any, data: Buffer, otherwise: str) -> DecodeError:
     if len(data) <= EXPLAINED_BYTES:
         try:
             declaration.parse(bytes(data))

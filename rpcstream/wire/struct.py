@@ -61,8 +61,8 @@ class Struct(_Tuple):
     # Declarations made for the class, by leniency: rpcstream.wire.schema keeps them here.
     __records__: ClassVar[dict[bool, Any]] = {}
 
-    def __init_subclass__(cls, *, lenient: bool = False, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, *, lenient: bool = False) -> None:
+        super().__init_subclass__()
         if cls.__fields__:
             base = cls.__mro__[1].__name__
             raise BadSchema(f"{cls.__name__}: {base} has fields; hold one in a field, do not inherit them")

@@ -72,7 +72,7 @@ class HeaderTests(TestCase):
             ("status", -(1 << 31) - 1),
         ):
             with self.assertRaises(BadValue) as caught:
-                encode_header(CALL._replace(**{field: value}))
+                encode_header(Header(**{**CALL._asdict(), field: value}))
             self.assertEqual(caught.exception.field, field)
         wrong: Any = (1, 2, 3)
         self.assertRaises(BadValue, encode_header, wrong)
