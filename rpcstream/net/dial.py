@@ -83,7 +83,8 @@ class TLSClientEndpoint:
         """
         @raise ConfigurationError: a file of C{pki} cannot be used, or the host name.
         """
-        client_context(pki, legacy_servers=legacy_servers)
+        self._stamp = pki.stamp("client")
+        self._context = client_context(pki, legacy_servers=legacy_servers)
         self._indication = indication_of(url.host)
         self.url = url
         self.pki = pki
@@ -94,18 +95,23 @@ class TLSClientEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        Reads the certificates anew, so that a reconnecting client uses renewed ones.
+        Reads changed certificates anew, so that a reconnecting client uses renewed ones.
 
         @return: fires with the protocol, connected, when the server has confirmed the
             connection; fails with L{ConnectRefused}, or L{ConfigurationError} if the
             certificates cannot be used any more.  Cancelling it closes the connection.
         """
-        try:
-            context = client_context(self.pki, legacy_servers=self._legacy_servers)
-        except ConfigurationError:
-            return fail(Failure())
+        stamp = self.pki.stamp("client")
+        if stamp != self._stamp:
+            try:
+                self._context = client_context(self.pki, legacy_servers=self._legacy_servers)
+            except ConfigurationError:
+                return fail(Failure())
+            self._stamp = stamp
         gates = _GateFactory(self, protocolFactory)
-        factory = TLSMemoryBIOFactory(_Creator(context, self._indication), True, gates, clock=self._reactor)
+        factory = TLSMemoryBIOFactory(
+            _Creator(self._context, self._indication), True, gates, clock=self._reactor
+        )
         connecting = self._endpoint.connect(factory)
         return connecting.addCallbacks(_confirmed, _refused, errbackArgs=(self.url, self._limits))
 

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from rpcstream.errors import ConnectRefused
 from rpcstream.limits import Limits
 from rpcstream.net.accept import TLSServerFactory
+from rpcstream.net.endpoints import client_endpoint
 from rpcstream.net.identity import principal_of
 from rpcstream.net.pki import Pki
 from rpcstream.net.tls import PROTOCOL
@@ -114,6 +115,18 @@ class AcceptedTests(OddServerTestCase):
         self.assertIn("renewed", principal_of(client.transport).names)
         texts = [str(event.get("log_format")) for event in self.lines]
         self.assertEqual(sum("the old ones stay" in text for text in texts), 1)
+
+    async def test_a_client_uses_renewed_files(self) -> None:
+        """A client that reconnects for months outlives its certificate."""
+        port = await self.listen()
+        pki = self.pki()
+        endpoint = client_endpoint(reactor, f"rpcstream+tls://127.0.0.1:{port}", pki=pki, limits=self.limits)
+        renewed = issue(common_name="renewed", purposes=[CLIENT])
+        for name in ("alice", "renewed"):
+            await endpoint.connect(self.client)
+            await self.until(lambda: len(self.server.protocols) == len(self.client.protocols))
+            self.assertEqual(principal_of(self.server.protocols[-1].transport).name, name)
+            (pki.directory / "clientcert.pem").write_bytes(renewed.pem)
 
     async def test_admit_sees_the_principal(self) -> None:
         seen: list[str] = []
