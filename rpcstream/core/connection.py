@@ -15,7 +15,7 @@ from rpcstream.core.events import Event, StreamData
 from rpcstream.core.frames import PING, frame
 from rpcstream.core.framing import END, Fragment
 from rpcstream.core.parts import Parts
-from rpcstream.core.states import ConnectionInput, StreamState
+from rpcstream.core.states import ConnectionInput, ConnectionState, StreamState
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState, BadValue, RemoteError
 from rpcstream.wire.header import Header, MessageType, Status
@@ -29,6 +29,7 @@ _CALL, _REPLY, _MESSAGE, _STREAM, _HOLE = (
     int(MessageType.STREAM),
     int(MessageType.STREAM_HOLE),
 )
+_CLOSED = ConnectionState.CLOSED
 _RUNNING = (StreamState.OPEN, StreamState.LOCAL_ENDED, StreamState.REMOTE_ENDED, StreamState.BOTH_ENDED)
 _WITH_FDS = (int(MessageType.CALL_WITH_FDS), int(MessageType.REPLY_WITH_FDS))
 
@@ -49,7 +50,8 @@ class Connection(Parts):
         @return: events in order; nothing comes after a L{ConnectionFailed}.
         """
         link = self._link
-        if link.closed or self._input_ended:
+        state = link.state
+        if state is _CLOSED or self._input_ended:
             return []
         intake = link.intake
         events: list[Event] = []
@@ -76,7 +78,7 @@ class Connection(Parts):
                 self._begin(piece)
             else:
                 link.fail(piece.code, piece.detail)
-            if link.closed:
+            if link.state is _CLOSED:
                 break
         if intake.is_stream:
             self.activity += 1  # a large packet on a slow line is life, too

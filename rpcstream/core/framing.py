@@ -108,6 +108,8 @@ class Framer:
                 pieces.append(END)
                 self._body_left = 0
                 offset = end
+            if offset == size:
+                return pieces
             header: Header | None
             if not self._head and size - offset >= HEADER_BYTES:
                 header = decode_header(data, offset)
