@@ -4,17 +4,21 @@ C{serve}: responders on endpoints, as a Twisted service.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import MultiService
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.endpoints import server_endpoint
@@ -173,9 +177,22 @@ class ServerFactory(Factory):
         return ServerConnection(self.serving).link
 
 
-class _Listening(NamedTuple):
-    description: str
-    service: StreamServerEndpointService
+@implementer(IStreamServerEndpoint)
+class _Announcing:
+    """An endpoint that tells when it listens, and where."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint, listens: Callable[[IListeningPort], None]) -> None:
+        self._endpoint = endpoint
+        self._listens = listens
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """As the endpoint itself."""
+
+        def announce(port: IListeningPort) -> IListeningPort:
+            self._listens(port)
+            return port
+
+        return self._endpoint.listen(protocolFactory).addCallback(announce)
 
 
 class RPCService(MultiService):
@@ -185,38 +202,62 @@ class RPCService(MultiService):
     Stopping closes the connections in order, within C{limits.drain_seconds}.
 
     @ivar serving: what the connections share.
+    @ivar ports: what it listens on; where the system chose a port, it is told here.
     """
 
     log = Logger()
 
-    def __init__(self, serving: Serving, endpoints: Sequence[tuple[str, IStreamServerEndpoint]]) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        own_runner: ThreadRunner | None = None,
+    ) -> None:
+        """
+        @param own_runner: threads that end with this service.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.serving = serving
+        self.ports: list[IListeningPort] = []
+        self._own_runner = own_runner
         factory = ServerFactory(serving)
-        self._listening = [
-            _Listening(description, StreamServerEndpointService(endpoint, factory))
-            for description, endpoint in endpoints
-        ]
-        for listening in self._listening:
+        for description, endpoint in endpoints:
+            announcing = _Announcing(endpoint, functools.partial(self._listens, description))
+            listening = StreamServerEndpointService(announcing, factory)
             # A port that cannot be had must stop the start, not be logged away.
-            listening.service._raiseSynchronously = True
-            listening.service.setServiceParent(self)
+            listening._raiseSynchronously = True
+            listening.setServiceParent(self)
+
+    def _listens(self, description: str, port: IListeningPort) -> None:
+        self.ports.append(port)
+        self.log.info("listening on {where} ({endpoint})", where=_where(port), endpoint=description)
 
     def emit(self, event: Event, to: Callable[[ServerConnection], bool] = lambda _: True) -> None:
         """Send an event to all who subscribed and for whom C{to} holds."""
         self.serving.emit(event, to)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, drain the connections, end the threads."""
+        """Stop listening, drain the connections, end the service's own threads."""
         listening: Any = super().stopService()  # type: ignore[no-untyped-call]
         stopping = [Deferred.fromCoroutine(_as_coroutine(listening)), self.serving.drain()]
         done: Deferred[Any] = DeferredList(stopping, consumeErrors=True)
         return done.addCallback(self._stopped)
 
     def _stopped(self, _: Any) -> None:
-        runner = self.serving.runner
-        if isinstance(runner, ThreadRunner):
-            runner.stop()
+        self.ports.clear()
+        if self._own_runner is not None:
+            self._own_runner.stop()
+
+
+def _where(port: IListeningPort) -> str:
+    """An address as a person writes it."""
+    address: Any = port.getHost()
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
 async def _as_coroutine(deferred: Any) -> Any:
@@ -248,15 +289,12 @@ def serve(
     if reactor is None:
         from twisted.internet import reactor
     descriptions = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-    serving = Serving(
-        Responders(*responders, partial=partial),
-        policy,
-        reactor,
-        runner or ThreadRunner(reactor),
-        limits,
-    )
+    own_runner = None
+    if runner is None:
+        runner = own_runner = ThreadRunner(reactor)
+    serving = Serving(Responders(*responders, partial=partial), policy, reactor, runner, limits)
     built = [
         (text, server_endpoint(reactor, text, pki=pki, insecure=insecure, limits=limits))
         for text in descriptions
     ]
-    return RPCService(serving, built)
+    return RPCService(serving, built, own_runner)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from rpcstream.errors import InvalidArgument
+from rpcstream.errors import BadState, InvalidArgument, OperationAborted
 from rpcstream.net.calls import UploadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
@@ -56,7 +56,13 @@ class IncomingTransfer:
             transfer.Verdict.SEND, None, held_of(receiving), packet_bytes, transfer.Lane.SHARED
         )
         stream = call.accept(grant, total_bytes=self.request.size, sparse=True)
-        await write_stream(stream, receiving, self._serial, lambda: self._tell(call))
+        try:
+            await write_stream(stream, receiving, self._serial, lambda: self._tell(call))
+        except BadState as error:
+            if not self._cancelled:
+                raise
+            # Its own client has cancelled it: not a fault of ours.
+            raise OperationAborted("the transfer was cancelled") from error
 
     def _tell(self, call: UploadCall[Any]) -> None:
         """Report what is durable, now and then."""

@@ -177,10 +177,20 @@ class TransferResponders:
     @_storage_errors_told
     async def cancel(self, call: Call, request: transfer.Cancel) -> bool:
         """Give a transfer up and delete its partial; false when there is none."""
-        kept = self._incoming.pop((call.principal.name, request.transfer_id), None)
-        if kept is None:
-            return False
-        return await kept.remove()
+        owner = call.principal.name
+        kept = self._incoming.pop((owner, request.transfer_id), None)
+        if kept is not None:
+            return await kept.remove()
+        return await self._runner.run(self._discard_left, owner, request.transfer_id)
+
+    def _discard_left(self, owner: str, transfer_id: bytes) -> bool:
+        """Delete what an earlier connection has left of a transfer; runs in a thread."""
+        for pool in list(self._pools.values()):
+            for partial in pool.partials():
+                if (partial.owner, partial.transfer_id) == (owner, transfer_id) and not partial.active:
+                    pool.discard(partial.name)
+                    return True
+        return False
 
     # --- the pool ------------------------------------------------------------------------
 
