@@ -16,7 +16,7 @@ from zope.interface import implementer
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState, BufferFull
 from rpcstream.net.link import Link
-from rpcstream.net.progress import PAUSED_CONSUMER, PEER_SOCKET, Progress
+from rpcstream.net.progress import PAUSED_CONSUMER, PEER_SOCKET, RATE_LIMIT, Progress
 from rpcstream.net.spool import ZERO_PIECE_BYTES, Hole, Piece, Spool, zeros
 from rpcstream.net.streams import R_co, StreamBase, Waiters
 
@@ -47,6 +47,7 @@ class IncomingStream(StreamBase[R_co]):
         self._responder_done = False
         self._consumer: Any = None
         self._consumer_paused = False
+        self._is_held_back = False
         self._zeros_left = 0
 
     # --- what the link tells -----------------------------------------------------------
@@ -288,7 +289,13 @@ class IncomingStream(StreamBase[R_co]):
         core = self._core
         return core.received_bytes, core.received_hole_bytes, core.received_packet_count
 
+    def hold_back(self, waits: bool) -> None:
+        """Tell whether the consumer waits because of a rate limit; only L{progress} shows it."""
+        self._is_held_back = waits
+
     def _stalled_by(self) -> str | None:
+        if self._is_held_back:
+            return RATE_LIMIT
         if self._consumer_paused or self._spool.byte_count >= self._link.limits.spool_low_bytes:
             return PAUSED_CONSUMER
         return PEER_SOCKET if not self._spool else None

@@ -7,8 +7,11 @@ Time is injected; the bucket only says how long to wait.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["TokenBucket"]
+from twisted.internet.task import deferLater
+
+__all__ = ["Pace", "TokenBucket"]
 
 
 class TokenBucket:
@@ -41,3 +44,31 @@ class TokenBucket:
     def spend(self, byte_count: int) -> None:
         """Take C{byte_count} bytes out."""
         self._tokens -= byte_count
+
+
+class Pace:
+    """
+    A rate limit for whoever takes data: spend, and wait.
+
+    @param clock: the reactor, or a L{twisted.internet.task.Clock}.
+    @param waiting: called with true before it waits and with false after.
+    @ivar batch_bytes: how much to take at once, so that it goes smoothly.
+    """
+
+    def __init__(self, bytes_per_second: float, clock: Any, waiting: Callable[[bool], None]) -> None:
+        self.batch_bytes = max(1, int(bytes_per_second * TokenBucket.BURST_SECONDS))
+        self._bucket = TokenBucket(bytes_per_second, clock.seconds)
+        self._clock = clock
+        self._waiting = waiting
+
+    async def spend(self, byte_count: int) -> None:
+        """C{byte_count} bytes were taken: returns when more may be."""
+        self._bucket.spend(byte_count)
+        seconds = self._bucket.wait_seconds()
+        if seconds <= 0:
+            return
+        self._waiting(True)
+        try:
+            await deferLater(self._clock, seconds)
+        finally:
+            self._waiting(False)

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from rpcstream.errors import OperationAborted, StorageError
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.incoming import IncomingStream
+from rpcstream.net.pacing import Pace
 from rpcstream.net.spool import Hole
 from rpcstream.net.spool import Piece as StreamPiece
 from rpcstream.net.threads import Runner, SerialRunner
@@ -40,6 +41,7 @@ class ReceiveOptions:
     @ivar target: the name in the local pool.
     @ivar transfer_id: 16 bytes; the same for a repetition of the same transfer.
     @ivar replace: overwrite the target.
+    @ivar bytes_per_second: rate limit, C{None} for none.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ReceiveOptions:
     mode: int | None = None
     sparse: bool = True
     resume: bool = True
+    bytes_per_second: float | None = None
 
 
 def held_of(receiving: Receiving) -> transfer.Held:
@@ -71,17 +74,22 @@ async def write_stream(
     receiving: Receiving,
     runner: SerialRunner,
     written: Callable[[], None] = lambda: None,
+    pace: Pace | None = None,
 ) -> None:
     """
     Take the whole stream into the partial; returns when all missing bytes are there.
 
     @param written: called after each batch, for progress.
+    @param pace: the rate limit; the sender is held back by its credit.
     @raise StorageError: too many or too few bytes, or the transfer was fenced.
     @raise OSError: the disk fails or is full.
     """
-    while batch := await stream.next_batch(BATCH_BYTES):
+    batch_bytes = BATCH_BYTES if pace is None else min(BATCH_BYTES, pace.batch_bytes)
+    while batch := await stream.next_batch(batch_bytes):
         await runner.run(write_batch, receiving, batch)
         written()
+        if pace is not None:
+            await pace.spend(sum(len(piece) for piece in batch if not isinstance(piece, Hole)))
     await runner.run(receiving.finish)
 
 
@@ -162,7 +170,10 @@ async def _one_round(
     try:
         await runner.run(receiving.declare, size, sparse=options.sparse)
         verifying = runner.run(receiving.verify_held, lambda: cancelled[0])
-        await write_stream(stream, receiving, SerialRunner(runner))
+        pace = None
+        if options.bytes_per_second is not None:
+            pace = Pace(options.bytes_per_second, connection.clock, stream.hold_back)
+        await write_stream(stream, receiving, SerialRunner(runner), pace=pace)
         await stream.when_closed()
         counters.add(stream.progress)
         await verifying

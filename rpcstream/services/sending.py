@@ -9,7 +9,7 @@ a further round.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
 from rpcstream.services.reading import send_pieces
 from rpcstream.storage.extents import LARGEST_BYTES, Held, extent_count, extent_length, indexes_of
-from rpcstream.storage.sources import ContentKind, Source
+from rpcstream.storage.sources import ContentKind, Hole, Source
 
 __all__ = ["ROUNDS", "Counters", "SendOptions", "Sent", "all_extents", "held_byte_count", "send"]
 
@@ -61,6 +61,9 @@ class Sent(NamedTuple):
     @ivar digest: the content digest, equal on both ends.
     @ivar packet_count: stream messages sent.
     @ivar seconds: from just before INCOMING to COMMIT's reply.
+    @ivar hole_count: how many of the stream messages were holes.
+    @ivar written_bytes: all that was handed to the transport meanwhile, headers and
+        calls included, as the connection counted it; 0 for what was received.
     """
 
     size: int
@@ -71,6 +74,8 @@ class Sent(NamedTuple):
     packet_count: int
     seconds: float
     lane: str
+    hole_count: int = 0
+    written_bytes: int = 0
 
 
 @dataclass
@@ -82,6 +87,13 @@ class Counters:
     packet_count: int = 0
     resumed_from: int = 0
     lane: str = "shared"
+    hole_count: int = 0
+
+    def counting(self, pieces: Iterator[bytes | Hole]) -> Iterator[bytes | Hole]:
+        """The same pieces; counts the holes among them."""
+        for piece in pieces:
+            self.hole_count += isinstance(piece, Hole)
+            yield piece
 
     def add(self, progress: Progress) -> None:
         self.sent_bytes += progress.byte_count
@@ -110,6 +122,12 @@ async def send(
     """
     started = connection.clock.seconds()
     counters = Counters()
+    written_before = connection.link.written_bytes
+
+    def sent(digest: bytes) -> Sent:
+        written = connection.link.written_bytes - written_before
+        return _sent(source, counters, digest, connection.clock.seconds() - started, written)
+
     discard = b"" if options.resume else all_extents(source.size_bytes)
     for _ in range(ROUNDS):
         stream = await _open(connection, source, options, discard)
@@ -117,7 +135,7 @@ async def send(
             await stream.finish()
             digest = await _same_content(source, stream.reply.digest, runner)
             counters.resumed_from = source.size_bytes or 0
-            return _sent(source, counters, digest, connection.clock.seconds() - started)
+            return sent(digest)
         stale = await _one_round(stream, source, options, runner, counters, opened)
         if not any(stale):
             committing()
@@ -127,7 +145,7 @@ async def send(
                 transfer.Commit(options.transfer_id, source.size_bytes or 0, digest), timeout_seconds=None
             )
             if committed.published:
-                return _sent(source, counters, digest, connection.clock.seconds() - started)
+                return sent(digest)
             stale = committed.missing
         if source.kind is ContentKind.PIPE:
             raise StorageError(
@@ -178,7 +196,7 @@ async def _one_round(
     verifying = None if is_pipe else runner.run(source.verify, held, lambda: cancelled[0])
     try:
         pieces = source.pieces(held.bitmap, stream.packet_bytes, sparse=options.sparse)
-        await send_pieces(stream, pieces, SerialRunner(runner))
+        await send_pieces(stream, counters.counting(pieces), SerialRunner(runner))
         await stream.finish()
         counters.add(stream.progress)
     except BaseException as error:
@@ -219,7 +237,7 @@ def held_byte_count(bitmap: bytes, size_bytes: int | None) -> int:
     return sum(extent_length(index, size_bytes) for index in held if index < extent_count(size_bytes))
 
 
-def _sent(source: Source, counters: Counters, digest: bytes, seconds: float) -> Sent:
+def _sent(source: Source, counters: Counters, digest: bytes, seconds: float, written_bytes: int) -> Sent:
     return Sent(
         source.size_bytes or 0,
         counters.sent_bytes,
@@ -229,4 +247,6 @@ def _sent(source: Source, counters: Counters, digest: bytes, seconds: float) -> 
         counters.packet_count,
         seconds,
         counters.lane,
+        counters.hole_count,
+        written_bytes,
     )
