@@ -323,6 +323,8 @@ class Pool:
 
     def _start(self, request: Request, journal: Journal, discard: bytes) -> Receiving:
         layout, name = self._layout, request.name
+        if journal.header is not None and journal.header.owner != request.owner:
+            raise NameBusy(f"{name!r} has a partial of another owner; that must be removed first", name)
         target: Target
         if name in self._devices:
             target = DeviceTarget(layout, self._records, name, journal, self._devices[name])
@@ -345,10 +347,10 @@ class Pool:
                 on_end=self._ended,
             )
         except BaseException:
-            if target.extents.known_count:
-                target.close()
-            else:
+            if target.reads_zeros:
                 target.remove()
+            else:
+                target.close()
             raise
 
     # --- partials ------------------------------------------------------------------------

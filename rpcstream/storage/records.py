@@ -12,8 +12,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import threading
+import time
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
 
 from rpcstream.storage.files import FileOperations, read_exactly, write_all
@@ -22,6 +25,9 @@ from rpcstream.storage.layout import Layout
 __all__ = ["Record", "Records"]
 
 _LARGEST_BYTES = 64 * 1024
+_KNOWN_COUNT = 10_000
+"""Transfers kept in memory before they are looked up anew."""
+_SETTLED_NS = 100_000_000
 
 
 class Record(NamedTuple):
@@ -82,16 +88,25 @@ class Records:
 
     def write(self, name: str, record: Record) -> None:
         """Write a record; durable on return, its file's name too."""
-        fd = self._files.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, dir_fd=self._layout.records_fd
-        )
+        directory = self._layout.records_fd
+        aside = f".new-{secrets.token_hex(8)}"
+        fd = self._files.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=directory)
         try:
             write_all(self._files, fd, record.encode(), 0)
             self._files.fsync(fd)
+            # By rename, so that the directory's time tells other processes to look again.
+            self._files.rename(aside, name, old_dir_fd=directory, new_dir_fd=directory)
+        except BaseException:
+            with suppress(Exception):
+                self._layout.unlink_in(directory, aside)
+            raise
         finally:
             self._files.close(fd)
-        self._files.fsync(self._layout.records_fd)
+        self._files.fsync(directory)
         with self._lock:
+            if len(self._names) >= _KNOWN_COUNT:
+                self._names.clear()
+                self._scanned_ns = -1
             self._names[record.transfer_id] = name
 
     def read(self, name: str) -> Record | None:
@@ -117,7 +132,7 @@ class Records:
             self._files.fsync(self._layout.records_fd)
 
     def names(self) -> list[str]:
-        """Every name there is a record of."""
+        """Every name there is a record of, and those with a dot that a crash has left."""
         return self._files.listdir(self._layout.records_fd)
 
     def find(self, transfer_id: bytes, not_before: float) -> tuple[str, Record] | None:
@@ -136,8 +151,6 @@ class Records:
             return None
         record = self.read(name)
         if record is None or record.transfer_id != transfer_id or record.finished_seconds < not_before:
-            with self._lock:
-                self._names.pop(transfer_id, None)
             return None
         return name, record
 
@@ -145,9 +158,11 @@ class Records:
         changed_ns = self._files.fstat(self._layout.records_fd).st_mtime_ns
         if changed_ns == self._scanned_ns:
             return
-        self._scanned_ns = changed_ns
+        # What changes just after a look may not change the time any more.
+        is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+        self._scanned_ns = changed_ns if is_settled else -1
         self._names.clear()
         for name in self.names():
-            record = self.read(name)
+            record = None if name.startswith(".") else self.read(name)
             if record is not None and record.finished_seconds >= not_before:
                 self._names[record.transfer_id] = name

@@ -31,7 +31,7 @@ class Target(ABC):
     """
     @ivar fd: where the content goes, at the content's own offsets.
     @ivar extents: those that are held.
-    @ivar reads_zeros: whether what is not held is known to read as zeros.
+    @ivar reads_zeros: whether the target is new, so that it reads as zeros.
     @ivar inode: what the journal knows the target by.
     @ivar largest_bytes: how much fits at most.
     """
@@ -49,14 +49,8 @@ class Target(ABC):
         self.reads_zeros = False
 
     def enter(self, header: Header) -> None:
-        """
-        Take over what the journal claims, as far as it fits, and go on as C{header}.
-
-        @raise NameBusy: it is the partial of another owner.
-        """
+        """Take over what the journal claims, as far as it fits, and go on as C{header}."""
         old = self.journal.header
-        if old is not None and old.owner != header.owner:
-            raise NameBusy(f"{self.name!r} has a partial of {old.owner!r}; remove that first", self.name)
         if old is not None and old[3:] == header[3:]:
             self.extents = self.journal.replay(header.size_bytes, header.extent_bytes)
             if old != header:

@@ -74,18 +74,23 @@ class Upkeep:
                 self.discard(name)
                 expired.append(name)
         for name in self._records.names():
-            if name not in self._devices and not self._is_published(name):
+            if not name.startswith(".") and name not in self._devices and not self._is_published(name):
                 # A transfer that is just being published has a record but no name yet; and it has the lock.
                 with suppress(NameBusy):
                     locked = self.lock(name)
                     if not self._is_published(name):
                         self._records.remove(name)
                     self.give_back(locked)
-        for name in self._layout.files.listdir(self._layout.partials_fd):
-            probe = self._layout.stat_in(self._layout.partials_fd, name) if name.startswith(".") else None
-            if probe is not None and probe.st_mtime < not_before:
-                self._layout.unlink_in(self._layout.partials_fd, name)
+        for dir_fd in (self._layout.partials_fd, self._layout.records_fd):
+            self._expire_strays(dir_fd, not_before)
         return expired
+
+    def _expire_strays(self, dir_fd: int, not_before: float) -> None:
+        """Delete what a crash left under names of our own making, which begin with a dot."""
+        for name in self._layout.files.listdir(dir_fd):
+            stray = self._layout.stat_in(dir_fd, name) if name.startswith(".") else None
+            if stray is not None and stray.st_mtime < not_before:
+                self._layout.unlink_in(dir_fd, name)
 
     def recover(self) -> None:
         """Finish what was published; drop journals of nothing and partials without a journal."""
