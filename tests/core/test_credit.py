@@ -39,6 +39,13 @@ class ReceiveCreditTests(SynchronousTestCase):
         self.assertEqual(window.consumed(1), 5_000 + HEADER_BYTES)
         self.assertEqual(window.left, 10_000)
 
+    def test_small_windows(self) -> None:
+        """Below 8 KiB everything goes back at once, from there on by halves."""
+        for size, granted in ((8191, 1), (8192, 0)):
+            window = ReceiveCredit(size)
+            window.take_data(10)
+            self.assertEqual(window.consumed(1), granted)
+
     def test_header_goes_back_with_the_last_byte(self) -> None:
         """Tiny packets unread keep their headers' share."""
         window = ReceiveCredit(100)  # so small that everything goes back at once

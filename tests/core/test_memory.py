@@ -31,6 +31,13 @@ class EndedStreamsTests(SynchronousTestCase):
         self.clock.now += 0.001
         self.assertIsNone(self.ended.get(1))
 
+    def test_in_time(self) -> None:
+        """What is remembered to the very second is not removed in that second."""
+        self.ended.add(1)
+        self.clock.now += 60.0
+        self.ended.add(2)
+        self.assertIsNotNone(self.ended.get(1))
+
     def test_pause(self) -> None:
         """The time in which we do not read does not count."""
         self.ended.add(1)
@@ -106,6 +113,12 @@ class PingMeterTests(SynchronousTestCase):
             self.clock.now += 1.0
             self.assertFalse(self.burst(1))
             self.clock.now += 1.0
+
+    def test_silence_clears(self) -> None:
+        """Two strikes, then two seconds of silence, then two strikes: no flood."""
+        self.assertFalse(self.burst(42))
+        self.clock.now += 2.0
+        self.assertFalse(self.burst(42))
 
     def test_backlog_of_a_pause(self) -> None:
         """An hour of unread keepalive comes at once, and is no flood; a day's worth is."""

@@ -179,6 +179,14 @@ class HeaderRows(Rows):
         server.fail(stream, SystemCallFailed())
         only(server.receive(raw(CALL, serial=0xFFFFFFFF)), CallReceived)
 
+    def test_h19_refusal_leaves_the_first_alone(self) -> None:
+        """The second's refusal is not remembered as the first's: S01 still holds for it."""
+        server = Connection(False)
+        header = only(server.receive(raw(CALL)), CallReceived).header
+        server.receive(raw(CALL))
+        server.reply(header, b"")
+        self.assert_failed(raw(STREAM, CONTINUE, b"x"), "unknown-stream", server)
+
     def test_h20_stream_of_an_unknown_program(self) -> None:
         """D, if the programs are known; else as S01."""
         for data in (raw(STREAM, CONTINUE, b"x", program=9), raw(HOLE, CONTINUE, bytes(12), program=9)):

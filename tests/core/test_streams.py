@@ -139,11 +139,16 @@ class LifeTests(SynchronousTestCase):
         client, stream, _ = client_with_stream()
         client.peer_is_rpcstream = True
         self.assertIn("why", decode_error(frames(client.abort(stream, "why"))[0][1]).message or "")
-        for payload, expected in ((b"\xff" * 9, "cannot be decoded"), (bytes(64 * 1024 + 1), "")):
+        for payload, expected in (
+            (b"\xff" * 9, "cannot be decoded"),
+            (b"\xff" * 64 * 1024, "cannot be decoded"),
+            (b"\xff" * (64 * 1024 + 1), ""),
+        ):
             server, stream, _ = server_with_stream()
             event = only(server.receive(raw(STREAM, ERROR, payload)), StreamAborted)
             self.assertIs(event.stream, stream)
             self.assertIn(expected, event.reason)
+            self.assertEqual(bool(expected), bool(event.reason))
             self.assertLessEqual(len(event.reason), ERROR_TEXT_BYTES)
 
     def test_abort_after_finish(self) -> None:
