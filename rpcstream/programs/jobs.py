@@ -12,6 +12,7 @@ from typing import Annotated
 from rpcstream.errors import RemoteError
 from rpcstream.limits import NAME_BYTES
 from rpcstream.programs.base import Procedure, Program
+from rpcstream.programs.parameters import Parameters
 from rpcstream.programs.transfer import Digest
 from rpcstream.wire import Hyper, Max, Struct, UHyper, UInt
 
@@ -25,6 +26,7 @@ __all__ = [
     "JobListing",
     "JobState",
     "ListJobs",
+    "Measured",
     "NoSuchJob",
     "SourceRefused",
     "Submit",
@@ -106,6 +108,18 @@ class ListJobs(Procedure[JobListing], program=JOBS, number=2, permission="jobs.l
 
 class CancelJob(Procedure[Job], program=JOBS, number=3, permission="jobs.cancel"):
     """Give a job up; the reply is how it stands then."""
+
+    job_id: UHyper
+
+
+class Measured(Procedure[Parameters], program=JOBS, number=4, permission="jobs.list", idempotent=True):
+    """
+    What was measured of the transfer that finished a job: C{sent_bytes},
+    C{written_bytes} and so on, see L{rpcstream.services.job_measures}.
+
+    The reply is empty for a job that is not done, and after a restart of the
+    service: numbers of interest, not of record.
+    """
 
     job_id: UHyper
 

@@ -18,6 +18,7 @@ from rpcstream.errors import BadState, RemoteError, RPCStreamError, StorageError
 from rpcstream.net.identity import printable
 from rpcstream.services.backoff import Backoff, is_retryable
 from rpcstream.services.job_attempt import JobAttempt
+from rpcstream.services.job_measures import JobMeasures
 from rpcstream.services.job_queue import JobQueue, take_due
 from rpcstream.services.job_record import Job
 from rpcstream.services.job_store import JobStore
@@ -35,6 +36,7 @@ class JobScheduler:
     @param clock: the reactor, or a L{twisted.internet.task.Clock}.
     @param concurrent: how many jobs run at once.
     @param now: seconds since 1970.
+    @ivar measures: what the transfers of this process were like.
     """
 
     log = Logger()
@@ -55,6 +57,7 @@ class JobScheduler:
         self._concurrent = concurrent
         self._backoff = backoff or Backoff()
         self._now = now
+        self.measures = JobMeasures()
         self._running: dict[int, JobAttempt] = {}
         self._ends: set[Deferred[None]] = set()
         self._cancelling: set[int] = set()
@@ -206,6 +209,7 @@ class JobScheduler:
             sent=sent.sent_bytes,
             digest=sent.digest.hex(),
         )
+        self.measures.put(job_id, sent)
         await self._record(JobStore.done, job_id, sent.digest, sent.size)
 
     async def _failed(self, job: Job, error: Exception) -> None:

@@ -17,6 +17,7 @@ from rpcstream.errors import OperationAborted, StorageError
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.pacing import Pace
+from rpcstream.net.protection import protection_of
 from rpcstream.net.spool import Hole
 from rpcstream.net.spool import Piece as StreamPiece
 from rpcstream.net.threads import Runner, SerialRunner
@@ -112,6 +113,7 @@ async def receive(
     """
     started = connection.clock.seconds()
     counters = Counters()
+    protection = protection_of(connection.link.transport)
     discard = b"" if options.resume else all_extents(None)
     for _ in range(ROUNDS):
         begun = await runner.run(
@@ -126,14 +128,15 @@ async def receive(
             discard=discard,
         )
         if not isinstance(begun, Receiving):
-            return _received(begun.size_bytes, counters, begun.digest, 0.0)
+            counters.resumed_from = begun.size_bytes
+            return counters.sent(begun.size_bytes, begun.digest, 0.0, 0, protection)
         try:
             await _one_round(connection, begun, options, runner, counters, opened)
             committing()
             outcome = await _commit(connection, begun, options, runner)
             if outcome.published and outcome.digest is not None:
                 seconds = connection.clock.seconds() - started
-                return _received(begun.size_bytes or 0, counters, outcome.digest, seconds)
+                return counters.sent(begun.size_bytes or 0, outcome.digest, seconds, 0, protection)
             discard = outcome.missing
         finally:
             # Does nothing after a commit; otherwise what is durable is kept.
@@ -194,17 +197,3 @@ async def _commit(
     if not committed.published or committed.digest is None:
         return CommitOutcome(False, None, committed.missing)
     return await runner.run(receiving.commit, size, committed.digest)
-
-
-def _received(size: int, counters: Counters, digest: bytes, seconds: float) -> Sent:
-    resumed = counters.resumed_from if seconds else size
-    return Sent(
-        size,
-        counters.sent_bytes,
-        counters.hole_bytes,
-        resumed,
-        digest,
-        counters.packet_count,
-        seconds,
-        counters.lane,
-    )

@@ -18,6 +18,7 @@ from rpcstream.limits import EXTENT_BYTES
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.progress import Progress
+from rpcstream.net.protection import Protection, protection_of
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
 from rpcstream.services.reading import send_pieces
@@ -64,6 +65,7 @@ class Sent(NamedTuple):
     @ivar hole_count: how many of the stream messages were holes.
     @ivar written_bytes: all that was handed to the transport meanwhile, headers and
         calls included, as the connection counted it; 0 for what was received.
+    @ivar protection: TLS version and cipher, C{None} for a plain connection.
     """
 
     size: int
@@ -76,6 +78,7 @@ class Sent(NamedTuple):
     lane: str
     hole_count: int = 0
     written_bytes: int = 0
+    protection: Protection | None = None
 
 
 @dataclass
@@ -100,6 +103,24 @@ class Counters:
         self.hole_bytes += progress.hole_bytes
         self.packet_count += progress.packet_count
 
+    def sent(
+        self, size: int, digest: bytes, seconds: float, written_bytes: int, protection: Protection | None
+    ) -> Sent:
+        """What the finished transfer was."""
+        return Sent(
+            size,
+            self.sent_bytes,
+            self.hole_bytes,
+            self.resumed_from,
+            digest,
+            self.packet_count,
+            seconds,
+            self.lane,
+            self.hole_count,
+            written_bytes,
+            protection,
+        )
+
 
 async def send(
     connection: ClientConnection,
@@ -123,10 +144,12 @@ async def send(
     started = connection.clock.seconds()
     counters = Counters()
     written_before = connection.link.written_bytes
+    protection = protection_of(connection.link.transport)
 
     def sent(digest: bytes) -> Sent:
         written = connection.link.written_bytes - written_before
-        return _sent(source, counters, digest, connection.clock.seconds() - started, written)
+        seconds = connection.clock.seconds() - started
+        return counters.sent(source.size_bytes or 0, digest, seconds, written, protection)
 
     discard = b"" if options.resume else all_extents(source.size_bytes)
     for _ in range(ROUNDS):
@@ -235,18 +258,3 @@ def held_byte_count(bitmap: bytes, size_bytes: int | None) -> int:
     if size_bytes is None:
         return len(held) * EXTENT_BYTES
     return sum(extent_length(index, size_bytes) for index in held if index < extent_count(size_bytes))
-
-
-def _sent(source: Source, counters: Counters, digest: bytes, seconds: float, written_bytes: int) -> Sent:
-    return Sent(
-        source.size_bytes or 0,
-        counters.sent_bytes,
-        counters.hole_bytes,
-        counters.resumed_from,
-        digest,
-        counters.packet_count,
-        seconds,
-        counters.lane,
-        counters.hole_count,
-        written_bytes,
-    )

@@ -12,6 +12,7 @@ from rpcstream.errors import BadState, BadValue, InvalidArgument, NameRefused, O
 from rpcstream.net.calls import Call
 from rpcstream.net.threads import Runner
 from rpcstream.programs import jobs
+from rpcstream.programs.parameters import Parameter
 from rpcstream.services.job_queue import JobQueue
 from rpcstream.services.job_record import JobNotFound
 from rpcstream.services.job_scheduler import JobScheduler
@@ -87,3 +88,10 @@ class JobResponders:
         """Give a job up; one that is being committed goes on."""
         job = await self._scheduler.cancel(request.job_id)
         return job.as_listed()
+
+    @jobs.Measured.responder
+    @_told
+    async def measured(self, call: Call, request: jobs.Measured) -> tuple[Parameter, ...]:
+        """What the transfer of a job was like."""
+        await self._queue.ask(JobStore.get, request.job_id)
+        return self._scheduler.measures.get(request.job_id)

@@ -15,7 +15,17 @@ from rpcstream.limits import MIB
 from rpcstream.programs import keepalive
 from rpcstream.programs.base import Program
 from rpcstream.programs.flow import FLOW, Cancel, Credit, Hello, Lost, Subscribe, Unsubscribe, Welcome
-from rpcstream.programs.jobs import FOREVER, JOBS, CancelJob, Job, JobListing, JobState, ListJobs, Submit
+from rpcstream.programs.jobs import (
+    FOREVER,
+    JOBS,
+    CancelJob,
+    Job,
+    JobListing,
+    JobState,
+    ListJobs,
+    Measured,
+    Submit,
+)
 from rpcstream.programs.parameters import IntValue, Parameter, TextValue
 from rpcstream.programs.transfer import (
     TRANSFER,
@@ -105,6 +115,7 @@ GOLDEN: list[tuple[Any, str]] = [
     (ListJobs(3, 4), f"{3:016x} 00000004"),
     (JobListing((JOB,), False), f"00000001 {JOB_HEX} 00000000"),
     (CancelJob(3), f"{3:016x}"),
+    (Measured(3), f"{3:016x}"),
 ]
 RESULTS: list[tuple[Codec[Any], Any, str]] = [
     (Submit.__procedure__.result, 9, f"{9:016x}"),
@@ -193,7 +204,7 @@ class NumberTests(TestCase):
 
     def test_jobs(self) -> None:
         """The jobs program."""
-        names = {1: "Submit", 2: "ListJobs", 3: "CancelJob"}
+        names = {1: "Submit", 2: "ListJobs", 3: "CancelJob", 4: "Measured"}
         self.check(JOBS, 0x6A6F6273, names, {1001: "NoSuchJob", 1002: "SourceRefused", 1003: "JobEnded"})
 
     def test_errors_have_texts(self) -> None:

@@ -100,6 +100,22 @@ class JobTests(SourceCase):
         rest = await self.ask(jobs.ListJobs(after=first.jobs[-1].job_id, limit=0))
         self.assertEqual(([job.name for job in rest.jobs], rest.more), (["n2"], False))
 
+    async def test_measured(self) -> None:
+        """What crossed the wire is told: every byte written is content, a header or a call."""
+        self.source()
+        self.destination()
+        path = self.file("f", 3 * MIB)
+        os.truncate(path, 20 * MIB)
+        job_id = await self.submitted(path, "n")
+        self.assertEqual((await self.job_ended(job_id)).state, JobState.DONE)
+        told = {each.name: each.value.value for each in await self.ask(jobs.Measured(job_id))}
+        self.assertEqual((told["size"], told["sent_bytes"]), (20 * MIB, 3 * MIB))
+        self.assertEqual(told["hole_bytes"], 17 * MIB)
+        headers = 28 * told["packet_count"] + 12 * told["hole_count"]
+        calls = told["written_bytes"] - told["sent_bytes"] - headers
+        self.assertTrue(200 < calls < 1500, calls)
+        await self.refused(jobs.NoSuchJob, self.ask(jobs.Measured(job_id + 1)))
+
     async def test_refused(self) -> None:
         """What could never be sent is refused at once, and leaves no job."""
         self.source()
