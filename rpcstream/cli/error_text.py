@@ -92,7 +92,8 @@ class Interrupted(errors.RPCStreamError):
     """
 
     def __init__(self, signal_number: int = signal.SIGINT, remedy: str = _AGAIN) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signal_number).name}; {remedy}")
+        text = f"interrupted by {signal.Signals(signal_number).name}"
+        super().__init__(f"{text}; {remedy}" if remedy else text)
         self.signal_number = signal_number
 
 
