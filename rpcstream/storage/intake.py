@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from rpcstream.errors import BadState, QuotaExceeded, SizeMismatch
 from rpcstream.storage.extents import missing_ranges
-from rpcstream.storage.files import write_all
+from rpcstream.storage.files import PIECE_BYTES, write_all
 from rpcstream.storage.quota import Quota
 from rpcstream.storage.recorder import ExtentRecorder, Run
+from rpcstream.storage.system_calls import UNSUPPORTED
 from rpcstream.storage.targets import Target
 
 __all__ = ["Intake"]
@@ -55,6 +56,7 @@ class Intake:
         self._sync_bytes = sync_bytes
         self._pending: list[Run] = []
         self._unsynced_bytes = 0
+        self._unwritten = self._unwritten_bytes = 0
         self._is_charged_in_advance = False
         self.plan = bytes(self._extents.flags)
         self.size_bytes = size_bytes
@@ -89,6 +91,7 @@ class Intake:
         while view:
             part = view[: self._room(len(view))]
             write_all(self._files, self._target.fd, part, self._recorder.offset)
+            self._start_writeback(self._recorder.offset, len(part))
             self._recorder.data(part)
             self._unsynced_bytes += len(part)
             self._moved(len(part))
@@ -187,6 +190,24 @@ class Intake:
                 raise SizeMismatch(f"more than the {self._expected_bytes} bytes expected", self._name)
             self._recorder.move(start)
         return min(wanted, self._range_stop - self._recorder.offset)
+
+    def _start_writeback(self, offset: int, length: int) -> None:
+        """
+        Get what was written on its way to the disk, a piece at a time.
+
+        Measured on ext4: with it syncing every 8 MiB is faster than only one
+        fsync at the end, without it much slower.
+        """
+        if self._unwritten != offset - self._unwritten_bytes:
+            self._unwritten, self._unwritten_bytes = offset, 0
+        self._unwritten_bytes += length
+        if self._unwritten_bytes >= PIECE_BYTES:
+            try:
+                self._files.start_writeback(self._target.fd, self._unwritten, self._unwritten_bytes)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+            self._unwritten, self._unwritten_bytes = offset + length, 0
 
     def _moved(self, length: int) -> None:
         self.received_bytes += length

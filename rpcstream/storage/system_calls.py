@@ -1,5 +1,5 @@
 """
-The two Linux calls that Python 3.11's C{os} module lacks: fallocate and renameat2.
+The Linux calls that Python 3.11's C{os} module lacks: fallocate, renameat2, sync_file_range.
 
 Only thin wrappers that raise C{OSError}; what they are used for is decided
 elsewhere.  Where the C library has not got them they fail with C{ENOSYS}, which
@@ -18,14 +18,18 @@ __all__ = [
     "PUNCH_HOLE",
     "RENAME_EXCHANGE",
     "UNSUPPORTED",
+    "WRITEBACK",
     "fallocate",
     "rename_exchange",
+    "sync_file_range",
 ]
 
 KEEP_SIZE = 0x01
 """FALLOC_FL_KEEP_SIZE: the size of the file stays."""
 PUNCH_HOLE = 0x02
 """FALLOC_FL_PUNCH_HOLE: the range reads as zeros and gives its blocks back."""
+WRITEBACK = 0x02
+"""SYNC_FILE_RANGE_WRITE: begin to write dirty pages, wait for nothing."""
 RENAME_EXCHANGE = 0x02
 """RENAME_EXCHANGE: the two names change places, atomically."""
 
@@ -51,6 +55,7 @@ _fallocate = _function(
 _renameat2 = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
+_sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 def _check(function: Any, *arguments: Any) -> None:
@@ -82,3 +87,12 @@ def rename_exchange(old: str, new: str, old_directory: int, new_directory: int) 
     @raise OSError: one of L{UNSUPPORTED} where the file system cannot.
     """
     _check(_renameat2, old_directory, os.fsencode(old), new_directory, os.fsencode(new), RENAME_EXCHANGE)
+
+
+def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
+    """
+    sync_file_range(2).  Makes nothing durable by itself.
+
+    @raise OSError: a page could not be written, or one of L{UNSUPPORTED}.
+    """
+    _check(_sync_file_range, fd, offset, length, flags)

@@ -5,6 +5,7 @@ Transfers that are cut, resumed, fenced, wrong or late.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from rpcstream.errors import BadState, DigestMismatch, NameBusy, SizeMismatch, TransferFenced
 from rpcstream.limits import Limits
 from rpcstream.storage import CommitOutcome, Finished, Hole, Pool, Receiving, bitmap_of, indexes_of, open_path
+from tests.storage.faults import FaultyFiles, fail_nth
 from tests.storage.support import EXTENT, StorageTestCase, feed, transfer, transfer_id
 
 LIMITS = Limits(sync_bytes=2 * EXTENT)
@@ -99,6 +101,21 @@ class ResumeTests(StorageTestCase):
                 receiving = self.begin(pool, name, size_bytes=declared)
                 self.assertTrue(self.send(self.open_file(path, extent_bytes=MIB4), receiving).published)
                 self.assertEqual((self.store / name).read_bytes(), content[:size])
+
+    def test_writeback(self) -> None:
+        """Writing begins before the sync; where it cannot be asked for, the sync does it all."""
+        content = os.urandom(3 << 20)
+        path = self.make_file("source", content)
+        for code in (None, errno.EINVAL, errno.EIO):
+            files = FaultyFiles() if code is None else FaultyFiles(fail_nth({"start_writeback"}, 0, code))
+            pool = self.make_pool(files=files)
+            receiving = self.begin(pool, f"disk{code}", size_bytes=len(content))
+            if code == errno.EIO:
+                with self.assertRaises(OSError):
+                    self.send(self.open_file(path), receiving)
+            else:
+                self.assertTrue(self.send(self.open_file(path), receiving).published)
+                self.assertEqual(files.calls.count("start_writeback"), 3)
 
     def test_adopted_by_another_transfer(self) -> None:
         """A partial of the same owner serves another transfer, as claims; what differs comes again."""
