@@ -48,10 +48,6 @@ class FileOperations:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def dup(self, fd: int) -> int:
-        """A second descriptor, for a thread of its own."""
-        return os.dup(fd)
-
     def read(self, fd: int, byte_count: int) -> bytes:
         """Sequential read, for pipes; C{b""} at the end."""
         return os.read(fd, byte_count)

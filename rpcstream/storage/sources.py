@@ -80,9 +80,9 @@ class Source(ABC):
         @param skip: bitmap of those.
         @param packet_bytes: longest piece wanted; none is longer than 1 MiB.
         @param sparse: yield L{Hole}s; otherwise zeros are bytes like others.
-        @return: pieces in order.  It holds a descriptor: close it (C{contextlib.closing}) where
-            it may not be used to its end.
+        @return: pieces in order.
         @raise SourceChanged: the file became shorter.
+        @raise BadState: the source was closed meanwhile.
         @raise OSError: a read failed.
         """
 
@@ -107,7 +107,7 @@ class Source(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the descriptor.  Idempotent; what still runs or is iterated has one of its own."""
+        """Close the descriptor, after the read that another thread is in.  Idempotent, never waits."""
 
     def __enter__(self) -> Source:
         return self
@@ -151,6 +151,8 @@ class FileSource(Source):
         self._find = find
         self._base = offset
         self._lock = threading.Lock()
+        self._reader_count = 0
+        self._is_closing = False
         try:
             self._opened = self._files.fstat(fd)
             is_device = stat.S_ISBLK(self._opened.st_mode)
@@ -172,24 +174,20 @@ class FileSource(Source):
     def pieces(
         self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
     ) -> Generator[bytes | Hole, None, None]:
-        with self._borrowed() as fd:
-            yield from self._pieces(fd, flags_of_bitmap(skip), min(packet_bytes, PIECE_BYTES), sparse)
-
-    def _pieces(
-        self, fd: int, held: bytearray, largest: int, sparse: bool
-    ) -> Generator[bytes | Hole, None, None]:
         extent_bytes = self._extents.extent_bytes
-        segments = Segments(self._files, fd, self._base + self.size_bytes)
+        held, largest = flags_of_bitmap(skip), min(packet_bytes, PIECE_BYTES)
+        segments = Segments(self._files, self._fd, self._base + self.size_bytes)
         recorder = ExtentRecorder(self._extents, self.size_bytes)
         for start, stop in missing_ranges(held, self.size_bytes, extent_bytes):
             recorder.move(start)
             while (offset := recorder.offset) < stop:
-                is_data, segment_stop = segments.at(self._base + offset)
+                with self._reading():
+                    is_data, segment_stop = segments.at(self._base + offset)
                 length = min(stop, segment_stop - self._base) - offset
                 if is_data:
                     # Not across the end of an extent, so that reads stay aligned to it.
                     length = min(length, largest, extent_bytes - offset % extent_bytes)
-                    piece = self._read(fd, offset, length, sparse)
+                    piece = self._read(offset, length, sparse)
                 else:
                     piece = Hole(length)
                 if isinstance(piece, Hole):
@@ -202,8 +200,9 @@ class FileSource(Source):
                 else:
                     yield from _zeros(length, largest)
 
-    def _read(self, fd: int, offset: int, length: int, sparse: bool) -> bytes | Hole:
-        data = read_exactly(self._files, fd, length, self._base + offset)
+    def _read(self, offset: int, length: int, sparse: bool) -> bytes | Hole:
+        with self._reading() as fd:
+            data = read_exactly(self._files, fd, length, self._base + offset)
         if len(data) != length:
             raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
         # A device cannot say where it has holes: whole pieces of zeros are taken for some.
@@ -215,57 +214,60 @@ class FileSource(Source):
         different = []
         hole_stop = 0
         zeros = zero_digest(self._extents.extent_bytes)
-        with self._borrowed() as fd:
-            reader = self._reader(fd)
-            for index, digest in held.claims():
-                if cancelled():
-                    break
-                if index >= len(self._extents):
-                    different.append(index)
-                    continue
-                if index >= hole_stop:
+        reader = self._reader()
+        for index, digest in held.claims():
+            if cancelled():
+                break
+            if index >= len(self._extents):
+                different.append(index)
+                continue
+            if index >= hole_stop:
+                with self._reading():
                     hole_stop = index + reader.hole_run(index)
-                if index < hole_stop:
-                    self._extents.put(index, zeros)
-                elif not self._extents.has(index):
-                    self._digest(reader, index)
-                if self._extents.digest(index) != digest:
-                    different.append(index)
+            if index < hole_stop:
+                self._extents.put(index, zeros)
+            elif not self._extents.has(index):
+                self._digest(reader, index)
+            if self._extents.digest(index) != digest:
+                different.append(index)
         return bitmap_of(different)
 
     def content_digest(self) -> bytes:
-        with self._borrowed() as fd:
-            reader = self._reader(fd)
-            for first, stop in self._extents.runs(0):
-                for index in range(first, stop):
-                    self._digest(reader, index)
+        reader = self._reader()
+        for first, stop in self._extents.runs(0):
+            for index in range(first, stop):
+                self._digest(reader, index)
         return self._extents.content_digest(self.size_bytes)
 
-    def _reader(self, fd: int) -> ExtentReader:
+    def _reader(self) -> ExtentReader:
         return ExtentReader(
-            self._files, fd, self.size_bytes, base=self._base, extent_bytes=self._extents.extent_bytes
+            self._files, self._fd, self.size_bytes, base=self._base, extent_bytes=self._extents.extent_bytes
         )
 
     def _digest(self, reader: ExtentReader, index: int) -> None:
-        digest = reader.digest(index)
+        with self._reading():
+            digest = reader.digest(index)
         if digest is None:
             raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
         self._extents.put(index, digest)
 
     @contextmanager
-    def _borrowed(self) -> Iterator[int]:
-        """A descriptor of one's own, which close() in another thread does not pull away."""
+    def _reading(self) -> Iterator[int]:
+        """The descriptor, which close() in another thread leaves open as long as this lasts."""
         with self._lock:
-            if self._fd < 0:
+            if self._is_closing:
                 raise BadState("the source is closed")
-            fd = self._files.dup(self._fd)
+            self._reader_count += 1
         try:
-            yield fd
+            yield self._fd
         finally:
-            self._files.close(fd)
+            with self._lock:
+                self._reader_count -= 1
+                self._close_if_unused()
 
     def check_unchanged(self) -> None:
-        now = self._files.fstat(self._fd)
+        with self._reading() as fd:
+            now = self._files.fstat(fd)
         is_same = _identity(now) == _identity(self._opened)
         if is_same and self._find is not None:
             found = self._find()
@@ -275,9 +277,13 @@ class FileSource(Source):
 
     def close(self) -> None:
         with self._lock:
+            self._is_closing = True
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_closing and not self._reader_count and self._fd >= 0:
             fd, self._fd = self._fd, -1
-            if fd >= 0:
-                self._files.close(fd)
+            self._files.close(fd)
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

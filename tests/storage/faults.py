@@ -54,7 +54,7 @@ class FaultyFiles(FileOperations):
             if error is not None and not (name == "close" and isinstance(error, OSError)):
                 raise error
             result = method(*arguments, **keywords)
-            if name in ("open", "dup"):
+            if name == "open":
                 self.open_fds.add(result)
             elif name == "close":
                 self.open_fds.discard(arguments[0])

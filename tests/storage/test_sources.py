@@ -165,18 +165,31 @@ class FileTests(StorageTestCase):
             digest_file(path, progress, extent_bytes=EXTENT)
         self.assertEqual(seen[0], EXTENT)
 
-    def test_close_in_another_thread(self) -> None:
-        """Closing neither disturbs a read that runs, nor lets another begin."""
-        path = self.make_file("file", os.urandom(3 * EXTENT))
-        source = self.open_file(path)
+    def test_closed(self) -> None:
+        """Nothing is read after close(), and no iterator keeps a descriptor."""
+        source = self.open_file(self.make_file("file", os.urandom(3 * EXTENT)))
         pieces = source.pieces(packet_bytes=EXTENT)
-        first = next(pieces)
+        next(pieces)
         source.close()
         source.close()
-        assert isinstance(first, bytes)
-        self.assertEqual(first + b"".join(p for p in pieces if isinstance(p, bytes)), path.read_bytes())
-        with self.assertRaises(BadState):
-            next(source.pieces())
+        self.assertEqual(self.open_files(), {})
+        for call in (lambda: next(pieces), source.content_digest, source.check_unchanged):
+            with self.assertRaises(BadState):
+                call()
+
+    def test_closed_while_reading(self) -> None:
+        """A read that runs in another thread is not disturbed; the descriptor goes after it."""
+        content = os.urandom(EXTENT)
+        files = FaultyFiles()
+        source = self.open_file(self.make_file("file", content), files=files)
+
+        def close(number: int, name: str) -> None:
+            if name == "pread":
+                source.close()
+
+        files.rule = close
+        self.assertEqual(content_of(source), content)
+        self.assertEqual(files.open_fds, set())
 
     def test_not_a_file(self) -> None:
         """Directories and FIFOs are no sources."""
