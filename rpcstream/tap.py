@@ -155,7 +155,7 @@ class SourceOptions(_ServiceOptions):
 class Options(usage.Options):
     """C{twistd rpcstream}."""
 
-    synopsis = "{destination|source} [options]"
+    synopsis = "[options]"
     subCommands = [
         ["destination", None, DestinationOptions, "receive and serve files"],
         ["source", None, SourceOptions, "send files, as jobs"],

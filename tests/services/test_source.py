@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import replace
 from pathlib import Path
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, fail, gatherResults
+from twisted.internet.task import Clock
 
-from rpcstream.errors import ConfigurationError, InvalidArgument
+from rpcstream.errors import ConfigurationError, InvalidArgument, OperationFailed, StorageError
 from rpcstream.limits import DEFAULT_LIMITS, EXTENT_BYTES, MIB
+from rpcstream.net.threads import InlineRunner
+from rpcstream.net.urls import Url
 from rpcstream.programs import jobs, transfer
 from rpcstream.programs.jobs import JobState
 from rpcstream.services.config import Config
+from rpcstream.services.incoming import IncomingTransfer
+from rpcstream.services.job_attempt import JobAttempt, Target
+from rpcstream.services.job_queue import JobQueue
+from rpcstream.services.job_record import Job
+from rpcstream.services.job_store import JobStore
 from rpcstream.services.source import source_service
+from rpcstream.services.source_files import SourceRoots
 from tests.services.service_case import ServiceCase
 
 SMALL_SYNCS = Config(limits=replace(DEFAULT_LIMITS, sync_bytes=EXTENT_BYTES))
@@ -134,6 +144,20 @@ class JobTests(SourceCase):
 class FailureTests(SourceCase):
     """Attempts that fail."""
 
+    async def test_queue_that_cannot_be_written(self) -> None:
+        """A full disk refuses submissions; progress that cannot be noted does not stop a transfer."""
+
+        def full_disk(*_: object) -> None:
+            raise StorageError("job queue: database or disk is full")
+
+        self.destination()
+        self.source()
+        self.patch(JobStore, "progress", full_disk)
+        job = await self.job_ended(await self.submitted(self.file("f", 1000), "n"))
+        self.assertEqual((job.state, job.byte_count), (JobState.DONE, 1000))
+        self.patch(JobStore, "submit", lambda *_, **__: full_disk())
+        await self.refused(OperationFailed, self.submitted(self.root / "f", "m"))
+
     async def test_retried_until_the_destination_is_there(self) -> None:
         """What may pass is tried again."""
         self.source()
@@ -212,6 +236,26 @@ class CancelTests(SourceCase):
         self.assertEqual(following.state, JobState.DONE)
         self.assertEqual((await self.job(job_id)).state, JobState.CANCELLED)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_partial_that_stays(self) -> None:
+        """A destination that cannot remove its partial does not keep the job alive."""
+        self.destination(config=SMALL_SYNCS)
+        self.source(bytes_per_second=16 * MIB)
+        self.patch(IncomingTransfer, "remove", lambda _: fail(OSError(errno.EIO, "Input/output error")))
+        job_id = await self.submitted(self.file("f", 64 * MIB), "n")
+        await self.job_when(job_id, lambda job: job.byte_count >= EXTENT_BYTES)
+        job = await self.ask(jobs.CancelJob(job_id))
+        self.assertEqual(job.state, JobState.CANCELLED)
+        self.assertFalse((self.store / "n").exists())
+
+    def test_not_committed_any_more(self) -> None:
+        """A job that was cancelled while its digest was made is not committed."""
+        job = Job(1, "/f", "n", False, True, None, 0, JobState.RUNNING, 0, 1, 1, "", None, b"", 0, 0, 0)
+        queue = JobQueue(self.folder / "jobs.sqlite", InlineRunner())
+        attempt = JobAttempt(job, Target(Url("tls", "h", 1)), SourceRoots([]), queue, InlineRunner(), Clock())
+        attempt.is_given_up = True
+        self.assertRaises(CancelledError, attempt._committing)
+        self.assertFalse(attempt.is_committing)
 
     async def test_while_it_connects(self) -> None:
         """A job without a connection is cancelled too."""
