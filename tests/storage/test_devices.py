@@ -170,7 +170,13 @@ class StandInTests(StorageTestCase):
             except Killed:
                 pass
             files.reap()
-            pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS, devices={"vda": self.device})
+            pool = Pool(
+                self.store,
+                extent_bytes=EXTENT,
+                limits=LIMITS,
+                devices={"vda": self.device},
+                files=FaultyFiles(),
+            )
             is_complete = pool.stat("vda").digest is not None
             self.assertLessEqual(done, is_complete)
             if is_complete:

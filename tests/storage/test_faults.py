@@ -43,7 +43,7 @@ class FaultTests(StorageTestCase):
         if replace:
             (self.store / "disk").write_bytes(OLD)
         if resume:
-            pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS)
+            pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS, files=FaultyFiles())
             receiving = self.begin(pool, size_bytes=len(CONTENT), replace=replace)
             receiving.write(CONTENT[:EXTENT])
             receiving.write_hole(EXTENT)
@@ -52,6 +52,7 @@ class FaultTests(StorageTestCase):
 
     def run_transfer(self, files: FaultyFiles | None, replace: bool, *, sparse: bool = True) -> bool:
         """A whole transfer; true if it was reported as published."""
+        files = files or FaultyFiles()
         pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS, files=files)
         try:
             begun = self.begin_any(pool, size_bytes=len(CONTENT), replace=replace, sparse=sparse)
@@ -69,7 +70,7 @@ class FaultTests(StorageTestCase):
             finally:
                 source.close()
         finally:
-            if files is None or not files.is_dead:
+            if not files.is_dead:
                 pool.close()
 
     def check_poisoned(self, receiving: Receiving, error: OSError) -> None:
@@ -90,7 +91,7 @@ class FaultTests(StorageTestCase):
         self.assertEqual(path.read_bytes(), CONTENT)
         self.assertEqual(path.stat().st_nlink, 1)
         self.assertEqual(self.state_names(), [])
-        pool = Pool(self.store, extent_bytes=EXTENT)
+        pool = Pool(self.store, extent_bytes=EXTENT, files=FaultyFiles())
         self.assertIsInstance(self.begin_any(pool, size_bytes=len(CONTENT)), Finished)
         self.assertEqual(pool.stat("disk").digest, self.digest)
         pool.close()
@@ -102,7 +103,7 @@ class FaultTests(StorageTestCase):
         counting = FaultyFiles()
         self.assertTrue(self.run_transfer(counting, replace, sparse=sparse))
         self.assertEqual(counting.open_fds, set())
-        pool = Pool(self.store, extent_bytes=EXTENT)
+        pool = Pool(self.store, extent_bytes=EXTENT, files=FaultyFiles())
         self.digest = pool.stat("disk").digest
         pool.close()
         count = len([name for name in counting.calls if operations is None or name in operations])

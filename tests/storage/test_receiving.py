@@ -55,7 +55,7 @@ class ResumeTests(StorageTestCase):
         """Cut at random places, resumed each time: content, digest and blocks are right."""
         path = self.directory / "source"
         size = make_sparse(path, parts)
-        pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS)
+        pool = Pool(self.store, extent_bytes=EXTENT, limits=LIMITS, files=FaultyFiles())
         durable = 0
         for cut in cuts:
             receiving = self.begin(pool, size_bytes=size, sparse=sparse, replace=True)
