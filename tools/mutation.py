@@ -182,10 +182,15 @@ def sample(layers: list[str], count: int, seed: int) -> list[Mutant]:
 
 
 class Tree:
-    """A copy of the source and its tests, for one mutant at a time."""
+    """
+    A copy of the source and its tests, for one mutant at a time.
+
+    @ivar output: what the last tests printed.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.output = directory.with_suffix(".log")
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
         for part in ("rpcstream", "tests", "twisted"):
             if (ROOT / part).exists():
@@ -199,18 +204,21 @@ class Tree:
             "-m",
             "twisted.trial",
             "--exitfirst",
-            "--reporter=minimal",
+            "--reporter=text",
             f"tests.{layer}",
         ]
-        with subprocess.Popen(
-            command,
-            cwd=self.directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as tests:
+        with (
+            self.output.open("wb") as output,
+            subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            ) as tests,
+        ):
             # A fault may make a loop endless that collects.
             resource.prlimit(tests.pid, resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
             try:
@@ -255,6 +263,7 @@ def main() -> int:
         for layer in layers:
             began = time.monotonic()
             if not first.passes(layer, 600):
+                print(first.output.read_text(errors="replace")[-4000:], file=sys.stderr)
                 print(f"tests.{layer} fail without any mutation", file=sys.stderr)
                 return 1
             # The others run at the same time.
