@@ -14,7 +14,7 @@ deciding who is good (L{rpcstream.net.tls}), listening and connecting.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -81,8 +81,7 @@ class ServerConfirmation(Protocol):
         self._refusal: Refusal | None = None
 
     def handshakeCompleted(self) -> None:
-        tls = self.transport
-        assert tls is not None  # Twisted calls this only while connected.
+        tls: Any = self.transport  # never None: Twisted calls this only while connected
         if not self.verdict.is_good:
             outcome: IProtocol | Refusal = Refusal("tls-nocert", "the client's certificate was not verified")
         else:
