@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="rpcstream",
     version="0.1.0",
-    description="RPC calls and bulk data streams over one TLS connection, for Twisted, on the wire as libvirt",
+    description="RPC calls and bulk data streams over one TLS connection, for Twisted; the wire is libvirt's",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
