@@ -41,7 +41,7 @@ LIBRARIES = {
     "limits": set(),
     "units": set(),
     "wire": {"construct", "typing_extensions"},
-    "programs": set(),
+    "programs": {"lark"},
     "core": set(),
     "storage": {"blake3"},
 }
