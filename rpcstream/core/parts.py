@@ -182,6 +182,14 @@ class Parts:
         return "stream" if pending == "body" and self._link.intake.is_stream else pending
 
     @property
+    def message_number(self) -> int:
+        """
+        Which message is being received, from the first byte of its header to
+        its end; of the next one if none is.  What deadlines of whole messages hang on.
+        """
+        return self.message_count + (self._link.intake.header is None)
+
+    @property
     def is_within_stream_data(self) -> bool:
         """Whether the message that has begun is a stream's, whatever becomes of it."""
         return self._link.intake.is_stream

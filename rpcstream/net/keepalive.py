@@ -27,6 +27,9 @@ class Keepalive:
     @param is_reading: whether the transport is being read.
     """
 
+    LOOKS = 5
+    """How often in an interval it is looked whether something came: that is how exact the times are."""
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -39,13 +42,14 @@ class Keepalive:
         dead: Callable[[float], None],
     ) -> None:
         self._clock = clock
-        self._interval_seconds = interval_seconds
         self._count = count
+        self._interval_seconds = interval_seconds
         self._activity = activity
         self._is_reading = is_reading
         self._send_ping = send_ping
         self._dead = dead
         self._seen = 0
+        self._silent_looks = 0
         self._missed = 0
         self._timer: IDelayedCall | None = None
 
@@ -53,7 +57,8 @@ class Keepalive:
         """Begin; harmless when it runs."""
         if self._timer is None:
             self._seen = self._activity()
-            self._timer = self._clock.callLater(self._interval_seconds, self._tick)
+            self._silent_looks = self._missed = 0
+            self._look_later()
 
     def stop(self) -> None:
         """End; harmless when it does not run."""
@@ -61,18 +66,30 @@ class Keepalive:
             self._timer.cancel()
             self._timer = None
 
-    def _tick(self) -> None:
+    def _look_later(self) -> None:
+        self._timer = self._clock.callLater(self._interval_seconds / self.LOOKS, self._look)
+
+    def _look(self) -> None:
         self._timer = None
         activity = self._activity()
         if activity != self._seen:
             self._seen = activity
+            # It came after the last look: the silence since may be one step long.
+            self._silent_looks = 1
             self._missed = 0
-        elif not self._is_reading():
-            self._send_ping()
+        else:
+            self._silent_looks += 1
+        if self._silent_looks < self.LOOKS:
+            self._look_later()
+            return
+        self._silent_looks = 0
+        if not self._is_reading():
+            self._missed = 0
         elif self._missed >= self._count:
             self._dead(self._interval_seconds * (self._count + 1))
             return
         else:
             self._missed += 1
-            self._send_ping()
-        self._timer = self._clock.callLater(self._interval_seconds, self._tick)
+        # Before the next look is asked for: it may be the end of the connection, which stops us.
+        self._look_later()
+        self._send_ping()

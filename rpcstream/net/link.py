@@ -10,7 +10,7 @@ the L{Session}'s.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
@@ -21,68 +21,19 @@ from zope.interface import implementer
 
 from rpcstream.core import events
 from rpcstream.core.connection import Connection
-from rpcstream.errors import ConnectionClosed, RemoteError
+from rpcstream.core.states import ConnectionState
+from rpcstream.errors import ConnectionClosed
 from rpcstream.limits import DEFAULT_LIMITS, LEGACY_PAYLOAD_BYTES, Limits
+from rpcstream.net.assembly import AssemblyBudget
+from rpcstream.net.control import ControlQueue
+from rpcstream.net.deadlines import MessageDeadline
+from rpcstream.net.interfaces import BulkSender, Session
 from rpcstream.net.keepalive import Keepalive
 from rpcstream.net.sockets import tune_socket
 from rpcstream.net.threads import Runner
 from rpcstream.wire.error import remote_error
 
-__all__ = ["BulkSender", "Link", "Session", "StreamEvents"]
-
-
-class BulkSender(Protocol):
-    """Something with stream packets to send, one at a time."""
-
-    def next_frame(self) -> bytes | None:
-        """The next packet to write; C{None} when there is none now."""
-        ...
-
-    def frame_written(self) -> None:
-        """The packet was handed to the transport."""
-        ...
-
-
-class StreamEvents(Protocol):
-    """What a stream of the net layer is told; it is the C{tag} of its core stream."""
-
-    errors: dict[int, type[RemoteError]]
-
-    def data_received(self, data: bytes) -> None: ...
-
-    def hole_received(self, length: int) -> None: ...
-
-    def end_received(self) -> None: ...
-
-    def finish_requested(self) -> None: ...
-
-    def finish_confirmed(self) -> None: ...
-
-    def peer_aborted(self, reason: str) -> None: ...
-
-    def stream_failed(self, error: Exception) -> None: ...
-
-    def credit_granted(self) -> None: ...
-
-    def check_stall(self, now: float) -> None: ...
-
-
-class Session(Protocol):
-    """One end's meaning of a connection: the client's or the server's."""
-
-    def link_made(self) -> None: ...
-
-    def call_received(self, event: events.CallReceived) -> None: ...
-
-    def reply_received(self, event: events.ReplyReceived) -> None: ...
-
-    def reply_failed(self, event: events.ReplyFailed) -> None: ...
-
-    def message_received(self, event: events.MessageReceived) -> None: ...
-
-    def writable_again(self) -> None: ...
-
-    def link_lost(self, reason: ConnectionClosed) -> None: ...
+__all__ = ["Link"]
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -93,6 +44,7 @@ class Link(TwistedProtocol):
     @ivar core: the protocol's state.
     @ivar written_bytes: all bytes handed to the transport.
     @ivar is_writable: whether the transport takes bulk now.
+    @ivar running_events: event responders of this connection that are not done.
     """
 
     log = Logger()
@@ -105,7 +57,11 @@ class Link(TwistedProtocol):
         clock: Any,
         runner: Runner,
         limits: Limits = DEFAULT_LIMITS,
+        assembly: AssemblyBudget | None = None,
     ) -> None:
+        """
+        @param assembly: asked before a large message is put together.
+        """
         self.core = core
         self.session = session
         self.clock = clock
@@ -113,32 +69,37 @@ class Link(TwistedProtocol):
         self.limits = limits
         self.written_bytes = 0
         self.is_writable = True
-        self.is_connected = False
+        self.running_events = 0
         self.peer = ""
+        self._assembly = assembly
+        self._assembled_message = 0
+        self._is_up = False  # the transport is there
+        self._is_open = False  # ... and its end has not begun
+        self._is_half_closed = False
         self._senders: dict[BulkSender, None] = {}
         self._is_pumping = False
         self._read_pauses: set[Hashable] = set()
-        self._control_bytes = 0
-        self._control_count = 0
-        self._control_since = 0.0
+        self._control = ControlQueue(limits)
         self._close_reason: ConnectionClosed | None = None
-        self._abort_timer: IDelayedCall | None = None
+        self._end_timer: IDelayedCall | None = None
         self._tick_timer: IDelayedCall | None = None
-        self._made_at = 0.0
-        self._begun_at = 0.0
-        self._begun_message: tuple[int, str | None] = (-1, None)
+        self._deadline = MessageDeadline(core, limits, 0.0, self.TICK_SECONDS)
         self._read_paused_at = 0.0
         self._received_bytes = 0
-        self._received_seen = 0
         self.keepalive = Keepalive(
             clock,
             limits.keepalive_seconds,
             limits.keepalive_count,
             activity=lambda: core.activity,
             is_reading=lambda: not self._read_pauses,
-            send_ping=lambda: self.write_control(core.ping()),
-            dead=lambda seconds: self.fail("keepalive", f"the peer was silent for {seconds:g} s"),
+            send_ping=self._send_ping,
+            dead=self._peer_is_dead,
         )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether anything can be sent: false as soon as the end has begun, whoever began it."""
+        return self._is_open and self.core.state is not ConnectionState.CLOSED
 
     # --- the transport -----------------------------------------------------------
 
@@ -147,14 +108,16 @@ class Link(TwistedProtocol):
         transport: Any = self.transport
         self.peer = str(transport.getPeer())
         tune_socket(transport)
-        self.is_connected = True
-        self._made_at = self.clock.seconds()
+        self._is_up = self._is_open = True
+        self._deadline = MessageDeadline(self.core, self.limits, self.clock.seconds(), self.TICK_SECONDS)
         transport.registerProducer(self, True)
         self._tick_timer = self.clock.callLater(self.TICK_SECONDS, self._tick)
         self.session.link_made()
 
     def dataReceived(self, data: bytes) -> None:
-        """Called by Twisted with received bytes."""
+        """Called by Twisted with received bytes; what comes after the end has begun is nobody's."""
+        if not self._is_open:
+            return
         self._received_bytes += len(data)
         received = self.core.receive(data)
         for frame in self.core.take_outgoing():
@@ -162,8 +125,10 @@ class Link(TwistedProtocol):
         for event in received:
             if type(event) is events.StreamData:
                 event.stream.tag.data_received(event.data)
-            else:
+            elif self._is_open:
                 self._deliver(event)
+        if self._assembly is not None:
+            self._ask_for_memory(self._assembly)
 
     def _deliver(self, event: Any) -> None:
         match event:
@@ -192,8 +157,32 @@ class Link(TwistedProtocol):
             case events.ConnectionFailed(code=code, detail=detail):
                 self.fail(code, detail)
 
+    def _ask_for_memory(self, assembly: AssemblyBudget) -> None:
+        """F14: nothing more of a large body is read until there is room for it."""
+        size = self.core.body_pending_bytes
+        wanted = self.core.message_number if size > self.limits.assembly_free_bytes else 0
+        if wanted == self._assembled_message or not self._is_open:
+            return
+        if self._assembled_message:
+            assembly.release(self)
+        self._assembled_message = wanted
+        if wanted and not assembly.ask(self, size, lambda: self.resume_reading(assembly)):
+            self.pause_reading(assembly)
+
     def readConnectionLost(self) -> None:
         """The peer will send no more (TCP FIN): what it asked is still answered, then we close."""
+        for event in self.core.receive_eof():
+            self._deliver(event)
+        self._is_half_closed = True
+        if self._is_open:
+            self._end_timer = self.clock.callLater(self.limits.drain_seconds, self._close_half)
+            self._close_if_answered()
+
+    def _close_if_answered(self) -> None:
+        if self._is_half_closed and not self.core.unanswered_call_count:
+            self._close_half()
+
+    def _close_half(self) -> None:
         self.close("the peer closed the connection")
 
     def writeConnectionLost(self) -> None:
@@ -201,21 +190,16 @@ class Link(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Called by Twisted, once: everything that waits hears of it."""
-        self.is_connected = False
-        for timer in (self._abort_timer, self._tick_timer):
+        self._is_up = False
+        self._stop()
+        for timer in (self._end_timer, self._tick_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        self.keepalive.stop()
-        ended = self.core.receive_eof()
-        self.core.close()
         text = _reason_text(reason)
-        for event in ended:
+        for event in self.core.receive_eof():
             text = f"{text}: {event.detail}" if isinstance(event, events.ConnectionFailed) else text
         closed = self._close_reason or ConnectionClosed(text)
-        self._senders.clear()
-        for stream in list(self.core.streams.values()):
-            if stream.tag is not None:
-                stream.tag.stream_failed(closed)
+        self._fail_streams(closed)
         self.session.link_lost(closed)
 
     @property
@@ -231,31 +215,23 @@ class Link(TwistedProtocol):
 
         A peer that makes us answer and does not read is no longer read itself.
         """
-        if not frame or not self.is_connected:
+        if not frame or not self._is_open:
             return
-        self.written_bytes += len(frame)
         self._write(frame)
-        if self.is_writable:
-            return
-        if not self._control_count:
-            self._control_since = self.clock.seconds()
-        self._control_count += 1
-        self._control_bytes += len(frame)
-        if (
-            self._control_count >= self.limits.control_queue_count
-            or self._control_bytes >= self.limits.control_queue_bytes
-        ):
-            self.pause_reading("control queue")
+        if not self.is_writable and self._control.add(len(frame), self.clock.seconds()):
+            self.pause_reading(self._control)
+        self._close_if_answered()
 
     @property
     def is_control_full(self) -> bool:
         """Whether so many answers wait that no event should be added."""
-        return "control queue" in self._read_pauses
+        return self._control.is_full
 
     def want_write(self, sender: BulkSender) -> None:
         """Ask for C{sender.next_frame()} to be called when the transport takes bulk; in turn with others."""
-        self._senders[sender] = None
-        self._pump()
+        if self.is_connected:
+            self._senders[sender] = None
+            self._pump()
 
     def forget_sender(self, sender: BulkSender) -> None:
         """C{sender} has nothing to send any more."""
@@ -274,13 +250,13 @@ class Link(TwistedProtocol):
                 if frame is None:
                     continue
                 self._senders[sender] = None
-                self.written_bytes += len(frame)
                 self._write(frame)
                 sender.frame_written()
         finally:
             self._is_pumping = False
 
     def _write(self, frame: bytes) -> None:
+        self.written_bytes += len(frame)
         transport: Any = self.transport
         transport.write(frame)
 
@@ -291,8 +267,8 @@ class Link(TwistedProtocol):
     def resumeProducing(self) -> None:
         """Called by the transport: its buffer is empty."""
         self.is_writable = True
-        self._control_bytes = self._control_count = 0
-        self.resume_reading("control queue")
+        self._control.clear()
+        self.resume_reading(self._control)
         self.session.writable_again()
         self._pump()
 
@@ -304,7 +280,9 @@ class Link(TwistedProtocol):
 
     def pause_reading(self, why: Hashable) -> None:
         """Stop reading the transport until every C{why} is resumed."""
-        if not self._read_pauses and self.is_connected:
+        if not self._is_open:
+            return
+        if not self._read_pauses:
             self._read_paused_at = self.clock.seconds()
             transport: Any = self.transport
             transport.pauseProducing()
@@ -315,10 +293,11 @@ class Link(TwistedProtocol):
         if why not in self._read_pauses:
             return
         self._read_pauses.discard(why)
-        if not self._read_pauses and self.is_connected:
+        if not self._read_pauses and self._is_open:
             self.core.add_pause(self.clock.seconds() - self._read_paused_at)
-            transport: Any = self.transport
-            transport.resumeProducing()
+            if not self._is_half_closed:
+                transport: Any = self.transport
+                transport.resumeProducing()
 
     # --- the end --------------------------------------------------------------------
 
@@ -328,7 +307,7 @@ class Link(TwistedProtocol):
 
     def fail(self, code: str, detail: str) -> None:
         """The connection cannot go on: one log line, then as L{close}."""
-        if self._close_reason is None:
+        if self._is_open:
             self.log.warn(
                 "connection with {peer} closed: {code}: {detail} ({received} bytes received, {sent} sent)",
                 peer=self.peer,
@@ -342,21 +321,43 @@ class Link(TwistedProtocol):
     def abort(self, reason: str) -> None:
         """Close now, without waiting for anything to be written."""
         self._close_reason = self._close_reason or ConnectionClosed(reason)
-        if self.is_connected:
+        self._stop()
+        if self._is_up:
             transport: Any = self.transport
             transport.abortConnection()
 
     def _end(self, reason: ConnectionClosed) -> None:
-        if self._close_reason is not None or not self.is_connected:
+        """From here on nothing is taken or given; who waits for a stream hears of it now."""
+        if not self._is_open:
             return
         self._close_reason = reason
+        self._stop()
+        if self._end_timer is not None and self._end_timer.active():
+            self._end_timer.cancel()
+        self._end_timer = self.clock.callLater(self.limits.close_seconds, self._abort_late)
         transport: Any = self.transport
         # Without a reader the peer's close_notify would never be seen.
-        self._read_pauses.clear()
         transport.resumeProducing()
         transport.unregisterProducer()
         transport.loseConnection()
-        self._abort_timer = self.clock.callLater(self.limits.close_seconds, self._abort_late)
+        self._fail_streams(reason)
+
+    def _stop(self) -> None:
+        """The end has begun; safe to call again."""
+        self._is_open = False
+        if self._close_reason is not None:
+            self.core.close()  # else what was cut short is still to be told
+        self.keepalive.stop()
+        self._read_pauses.clear()
+        self._senders.clear()
+        if self._assembly is not None:
+            self._assembly.release(self)
+
+    def _fail_streams(self, reason: ConnectionClosed) -> None:
+        self.core.close()
+        for stream in list(self.core.streams.values()):
+            if stream.tag is not None:
+                stream.tag.stream_failed(reason)
 
     def _abort_late(self) -> None:
         transport: Any = self.transport
@@ -366,35 +367,26 @@ class Link(TwistedProtocol):
 
     def _tick(self) -> None:
         self._tick_timer = self.clock.callLater(self.TICK_SECONDS, self._tick)
+        if not self._is_open:
+            return
         now = self.clock.seconds()
-        self._check_message(now)
-        if self.is_control_full and now - self._control_since > self.limits.control_stuck_seconds:
+        late = self._deadline.late(now, self._received_bytes, not self._read_pauses)
+        if late is not None:
+            self.fail(*late)
+        elif self._control.is_stuck(now):
             self.fail("stuck", "the peer does not read its answers")
             self.abort("stuck")
-            return
         for stream in list(self.core.streams.values()):
             if stream.tag is not None:
                 stream.tag.check_stall(now)
 
-    def _check_message(self, now: float) -> None:
-        """A message once begun must end: F06, F12 and F13 of the catalogue of bad inputs."""
-        pending = self.core.pending
-        message = (self.core.message_count, pending)
-        moved = self._received_bytes != self._received_seen
-        self._received_seen = self._received_bytes
-        if not self.core.message_count and now - self._made_at > self.limits.first_message_seconds:
-            self.fail("idle", f"no message within {self.limits.first_message_seconds:g} s")
-            return
-        in_stream = self.core.is_within_stream_data
-        if pending is None or message != self._begun_message or (in_stream and moved):
-            self._begun_message = message
-            self._begun_at = now
-            return
-        if self._read_pauses:  # the clock runs only while we read
-            self._begun_at += self.TICK_SECONDS
-        elif now - self._begun_at > self.limits.message_seconds:
-            code = "idle" if pending == "length" else "too-slow" if moved else "msg-timeout"
-            self.fail(code, f"a message was not completed within {self.limits.message_seconds:g} s")
+    def _send_ping(self) -> None:
+        if self.is_connected:
+            self.write_control(self.core.ping())
+
+    def _peer_is_dead(self, seconds: float) -> None:
+        code = "stuck" if self.core.stream_count else "keepalive"
+        self.fail(code, f"the peer was silent for {seconds:g} s")
 
 
 def _reason_text(reason: Failure) -> str:

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rpcstream.limits import DEFAULT_LIMITS, Limits
+from rpcstream.net.assembly import AssemblyBudget
 from rpcstream.net.endpoints import server_endpoint
 from rpcstream.net.flow_responders import FlowResponders
 from rpcstream.net.identity import Principal, principal_of
@@ -63,6 +64,7 @@ class Serving:
     @ivar policy: asked before every call.
     @ivar identify: tells from a transport who the peer is.
     @ivar stream_count: streams open in this server.
+    @ivar assembly: memory for the large messages of all of them.
     @ivar connections: all clients.
     """
 
@@ -81,6 +83,7 @@ class Serving:
         self.runner = runner
         self.limits = limits
         self.stream_count = 0
+        self.assembly = AssemblyBudget(limits.assembly_budget_bytes)
         self.connections: set[ServerConnection] = set()
         self._tables = (Responders(FlowResponders()), responders)
         self._per_principal: Counter[str] = Counter()
