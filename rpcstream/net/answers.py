@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcstream.errors import (
+    BufferFull,
     ConnectionClosed,
     InternalError,
     OperationAborted,
@@ -41,7 +42,7 @@ def as_remote_error(error: BaseException | None, log: Logger) -> RemoteError:
         number = error.errno or 0
         text = os.strerror(number) if number else str(error)
         return SystemCallFailed(text, int1=number, str1=text)
-    if isinstance(error, StreamStalled):
+    if isinstance(error, StreamStalled | BufferFull):
         return OperationAborted(str(error))
     if isinstance(error, StreamAborted | ConnectionClosed | CancelledError):
         return OperationAborted(str(error) or "cancelled")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.logger import Logger
 
-from rpcstream.errors import BadState
+from rpcstream.errors import BadState, ConnectionClosed
 from rpcstream.net.duplex import DuplexStream
 from rpcstream.net.identity import Principal
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.outgoing import OutgoingStream
+from rpcstream.net.streams import StreamBase
 from rpcstream.wire.header import Header
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "DownloadCall", "DuplexCall", "StreamCall", "UploadCall"]
 
 R = TypeVar("R")
+S = TypeVar("S", bound=StreamBase[Any])
 
 
 class Call:
@@ -67,10 +69,18 @@ class StreamCall(Call, Generic[R]):
     core_stream: Stream | None = None
     stream: Any = None
 
+    def _opened(self, stream: S) -> S:
+        """A responder that does not wait for its stream is cancelled when the caller aborts it."""
+        self.stream = stream
+        stream.abandoned = lambda: self.connection.cancel_call(self.serial)
+        return stream
+
     def _accept(self, result: R, sparse: bool | None) -> Stream:
         if self.core_stream is not None:
             raise BadState("the stream was accepted already")
         link = self.connection.link
+        if not link.is_connected:
+            raise ConnectionClosed("the caller is gone")
         payload = self.procedure.result.encode(result)
         takes_holes = link.core.peer_is_rpcstream if sparse is None else sparse
         self.core_stream, frame = link.core.accept(self.header, payload, sparse=takes_holes)
@@ -95,7 +105,8 @@ class DownloadCall(StreamCall[R]):
         @param total_bytes: how much will come, for progress only.
         @param packet_bytes: payload of a packet; default: the connection's.
         @param sparse: whether it carries holes; default: to rpcstream peers.
-        @raise BadState: decided already, or the connection is gone.
+        @raise BadState: decided already.
+        @raise ConnectionClosed: the caller is gone.
         """
         stream: OutgoingStream[R] = OutgoingStream(
             self.connection.link,
@@ -104,8 +115,7 @@ class DownloadCall(StreamCall[R]):
             total_bytes=total_bytes,
             packet_bytes=packet_bytes,
         )
-        self.stream = stream
-        return stream
+        return self._opened(stream)
 
 
 class UploadCall(StreamCall[R]):
@@ -119,13 +129,13 @@ class UploadCall(StreamCall[R]):
 
         When the responder returns, the caller's finish is confirmed.
 
-        @raise BadState: decided already, or the connection is gone.
+        @raise BadState: decided already.
+        @raise ConnectionClosed: the caller is gone.
         """
         stream: IncomingStream[R] = IncomingStream(
             self.connection.link, self._accept(result, sparse), reply=result, total_bytes=total_bytes
         )
-        self.stream = stream
-        return stream
+        return self._opened(stream)
 
 
 class DuplexCall(StreamCall[R]):
@@ -136,5 +146,4 @@ class DuplexCall(StreamCall[R]):
         stream: DuplexStream[R] = DuplexStream(
             self.connection.link, self._accept(result, sparse), reply=result
         )
-        self.stream = stream
-        return stream
+        return self._opened(stream)

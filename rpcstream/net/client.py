@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rpcstream.core.connection import Connection
 from rpcstream.core.events import CallReceived, MessageReceived, ReplyFailed, ReplyReceived
-from rpcstream.errors import CallCancelled, ConnectionClosed, PeerError, RPCStreamError
+from rpcstream.errors import CallCancelled, ConnectionClosed, PeerError, RemoteError, RPCStreamError
 from rpcstream.limits import DEFAULT_LIMITS, MESSAGE_BYTES, Limits
 from rpcstream.net.calls import Call
 from rpcstream.net.duplex import DuplexStream
@@ -77,7 +78,7 @@ class ClientConnection:
         self.server_software = ""
         core.admit_message = self._admit_message
         self._core = core
-        self._pending = PendingCalls(clock, self._expired)
+        self._pending = PendingCalls(clock, self._forget)
         self._responders = responders
         self._subscriptions: dict[tuple[int, int, int], list[Subscription[Any]]] = {}
         self._lost: ConnectionClosed | None = None
@@ -107,27 +108,24 @@ class ClientConnection:
         self, request: Any, options: dict[str, Any] | None, timeout_seconds: float | None
     ) -> Deferred[Any]:
         procedure: ProcedureInfo = request.__procedure__
-        if self._lost is not None:
-            return fail(ConnectionClosed(self._lost.reason))
-        try:
-            payload = procedure.arguments.encode(request)
-        except RPCStreamError as error:
-            return fail(error)
+        if not self.link.is_connected:
+            return fail(ConnectionClosed(self._lost.reason if self._lost else "the connection is not open"))
         program = procedure.program
-        if options is None:
-            serial, frame = self._core.call(program.number, program.version, procedure.number, payload)
-            stream = None
-        else:
-            sparse = options.pop("sparse")
-            takes_holes = self._core.peer_is_rpcstream if sparse is None else sparse
+        sparse = None if options is None else options.pop("sparse")
+        takes_holes = self._core.peer_is_rpcstream if sparse is None else sparse
+        try:
             serial, frame = self._core.call(
                 program.number,
                 program.version,
                 procedure.number,
-                payload,
-                opens_stream=True,
+                procedure.arguments.encode(request),
+                opens_stream=options is not None,
                 sparse=takes_holes,
             )
+        except RPCStreamError as error:
+            return fail(error)
+        stream = None
+        if options is not None:
             stream = _STREAMS[procedure.kind](self.link, self._core.streams[serial], **options)
             stream.errors = program.errors
         deferred: Deferred[Any] = Deferred(partial(self._cancel, serial))
@@ -140,10 +138,16 @@ class ClientConnection:
     def _cancel(self, serial: int, deferred: Deferred[Any]) -> None:
         call = self._pending.pop(serial)
         if call is not None:
-            self._expired(serial)
-            deferred.errback(CallCancelled(f"{call.procedure.name} was cancelled"))
+            error = CallCancelled(f"{call.procedure.name} was cancelled")
+            self._forget(serial, call, error)
+            deferred.errback(error)
 
-    def _expired(self, serial: int) -> None:
+    def _forget(self, serial: int, call: PendingCall, error: Exception) -> None:
+        """Nobody waits for this reply any more, nor for what came of its stream before it."""
+        if call.stream is not None:
+            call.stream.stream_failed(error)
+        if not self.link.is_connected:
+            return
         self._core.forget_call(serial)
         if self._core.peer_is_rpcstream:
             self.emit(flow.Cancel(serial, ""))
@@ -204,7 +208,7 @@ class ClientConnection:
         """Send an event to the server: fire and forget."""
         procedure = event.__procedure__
         program = procedure.program
-        if self._lost is None:
+        if self.link.is_connected:
             payload = procedure.arguments.encode(event)
             self.link.write_control(
                 self._core.message(program.number, program.version, procedure.number, payload)
@@ -213,16 +217,38 @@ class ClientConnection:
     def _add_subscription(self, subscription: Subscription[Any]) -> Deferred[None]:
         key = _event_key(subscription.kind)
         self._subscriptions.setdefault(key, []).append(subscription)
-        return self.call(flow.Subscribe(*key))
+
+        def failed(failure: Failure) -> Failure:
+            if failure.check(RemoteError):
+                self._forget_subscription(key, subscription)
+            else:  # the server may have subscribed us all the same
+                self._drop_subscription(subscription).addErrback(lambda _: None)
+            return failure
+
+        return self.call(flow.Subscribe(*key)).addErrback(failed)
 
     def _drop_subscription(self, subscription: Subscription[Any]) -> Deferred[None]:
         key = _event_key(subscription.kind)
         subscribed = self._subscriptions.get(key, [])
+        if subscription not in subscribed:
+            return succeed(None)
+        subscribed.remove(subscription)
+        if subscribed or not self.link.is_connected:
+            return succeed(None)
+
+        def done(result: Any) -> Any:
+            self._forget_subscription(key, subscription)
+            return result
+
+        return self.call(flow.Unsubscribe(*key)).addBoth(done)
+
+    def _forget_subscription(self, key: tuple[int, int, int], subscription: Subscription[Any]) -> None:
+        """The server sends no more for it: events that come from now on make no sense."""
+        subscribed = self._subscriptions.get(key, [])
         if subscription in subscribed:
             subscribed.remove(subscription)
-        if subscribed or self._lost is not None:
-            return succeed(None)
-        return self.call(flow.Unsubscribe(*key))
+        if not subscribed:
+            self._subscriptions.pop(key, None)
 
     # --- what the link tells -----------------------------------------------------------
 
@@ -238,14 +264,18 @@ class ClientConnection:
         try:
             result = call.procedure.result.decode(event.payload)
         except PeerError as error:
-            if call.stream is not None:
+            if call.stream is not None and call.stream.opened(None) is None:
                 call.stream.abort("the reply cannot be decoded")
             call.deferred.errback(error)
             return
-        if call.stream is not None:
-            call.stream.reply = result
-            result = call.stream
-        call.deferred.callback(result)
+        if call.stream is None:
+            call.deferred.callback(result)
+            return
+        failed = call.stream.opened(result)
+        if failed is not None:
+            call.deferred.errback(failed)
+        else:
+            call.deferred.callback(call.stream)
 
     def reply_failed(self, event: ReplyFailed) -> None:
         """The server's error for a call."""
@@ -288,9 +318,12 @@ class ClientConnection:
         if key == _LOST_KEY:
             return _LOST.arguments.max_bytes
         subscribed = self._subscriptions.get(key)
-        if subscribed is not None:
-            return subscribed[0].kind.__procedure__.arguments.max_bytes if subscribed else MESSAGE_BYTES
+        if subscribed:
+            procedure: ProcedureInfo = subscribed[0].kind.__procedure__
+            return procedure.arguments.max_bytes
         responder = self._responders.find(*key) if self._responders is not None else None
+        if subscribed is not None:  # being unsubscribed just now
+            return MESSAGE_BYTES
         return None if responder is None else responder.procedure.arguments.max_bytes
 
     def _respond(self, event: MessageReceived) -> None:

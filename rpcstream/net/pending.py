@@ -39,11 +39,11 @@ class PendingCalls:
     The table, by serial.
 
     @param clock: a reactor.
-    @param expired: called with the serial of a call whose deadline has passed,
-        before its Deferred fails with L{DeadlineExceeded}.
+    @param expired: called with the serial, the call whose deadline has passed, and
+        the L{DeadlineExceeded} with which its Deferred fails then.
     """
 
-    def __init__(self, clock: IReactorTime, expired: Callable[[int], None]) -> None:
+    def __init__(self, clock: IReactorTime, expired: Callable[[int, PendingCall, Exception], None]) -> None:
         self._clock = clock
         self._expired = expired
         self._calls: dict[int, PendingCall] = {}
@@ -84,8 +84,9 @@ class PendingCalls:
         for serial in late:
             call = self._calls.pop(serial, None)
             if call is not None:
-                self._expired(serial)
-                call.deferred.errback(DeadlineExceeded(call.procedure.name, call.seconds))
+                error = DeadlineExceeded(call.procedure.name, call.seconds)
+                self._expired(serial, call, error)
+                call.deferred.errback(error)
         deadlines = [c.deadline for c in self._calls.values() if c.deadline is not None]
         if deadlines and self._timer is None:
             self._schedule(min(deadlines))

@@ -99,9 +99,19 @@ def run_event(responder: Responder, call: Call, payload: bytes) -> None:
     except PeerError as error:
         call.connection.link.fail("bad-event", str(error))
         return
+    link = call.connection.link
+    # A peer that sends events faster than they are done with is not read for a while.
+    link.running_events += 1
+    if link.running_events >= link.limits.event_queue:
+        link.pause_reading("events")
     running = maybeDeferred(responder.method, call, event)
 
     def failed(failure: Failure) -> None:
         as_remote_error(failure.value, call.log)
 
-    running.addErrback(failed)
+    def done(_: object) -> None:
+        link.running_events -= 1
+        if link.running_events < link.limits.event_queue:
+            link.resume_reading("events")
+
+    running.addErrback(failed).addBoth(done)

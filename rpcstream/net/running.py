@@ -7,12 +7,12 @@ behind them are served, and past C{limits.parked_calls} reading pauses.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from rpcstream.errors import OperationAborted, RemoteError
 from rpcstream.limits import Limits
 from rpcstream.wire.header import Header
 
@@ -22,6 +22,7 @@ __all__ = ["RunningCalls"]
 class RunningCalls:
     """
     @param run: answers one call; returns at once or keeps a slot until L{ended}.
+    @param refuse: answers one call with an error.
     @param pause: stops reading; C{resume} goes on.
     """
 
@@ -29,24 +30,37 @@ class RunningCalls:
         self,
         limits: Limits,
         run: Callable[[Header, bytes], None],
+        refuse: Callable[[Header, RemoteError], None],
         pause: Callable[[], None],
         resume: Callable[[], None],
     ) -> None:
         self._limits = limits
         self._run = run
+        self._refuse = refuse
         self._pause = pause
         self._resume = resume
         self._slots = 0
-        self._parked: deque[tuple[Header, bytes]] = deque()
+        self._parked: dict[int, tuple[Header, bytes]] = {}
         self._parked_bytes = 0
+        self._is_unparking = False
         self._deferreds: dict[int, Deferred[Any]] = {}
+
+    @property
+    def running_count(self) -> int:
+        """Calls, and responders of streams, that are not done."""
+        return len(self._deferreds)
+
+    @property
+    def parked_count(self) -> int:
+        """Calls that wait for a slot."""
+        return len(self._parked)
 
     def add(self, header: Header, payload: bytes) -> None:
         """Answer the call now, or park it."""
         if self._slots < self._limits.running_calls:
             self._run(header, payload)
             return
-        self._parked.append((header, payload))
+        self._parked[header.serial] = header, payload
         self._parked_bytes += len(payload)
         if self._is_full():
             self._pause()
@@ -62,12 +76,22 @@ class RunningCalls:
     def give_slot(self) -> None:
         """Its reply was sent: the next parked call may run."""
         self._slots -= 1
-        while self._parked and self._slots < self._limits.running_calls:
-            header, payload = self._parked.popleft()
-            self._parked_bytes -= len(payload)
-            self._run(header, payload)
+        # A call that is answered at once gives its slot while it is being unparked.
+        if self._is_unparking:
+            return
+        self._is_unparking = True
+        try:
+            while self._parked and self._slots < self._limits.running_calls:
+                self._run(*self._unpark(next(iter(self._parked))))
+        finally:
+            self._is_unparking = False
         if not self._is_full():
             self._resume()
+
+    def _unpark(self, serial: int) -> tuple[Header, bytes]:
+        header, payload = self._parked.pop(serial)
+        self._parked_bytes -= len(payload)
+        return header, payload
 
     def started(self, serial: int, deferred: Deferred[Any]) -> None:
         """Remember what to cancel: a call, or the stream that it opened."""
@@ -83,10 +107,17 @@ class RunningCalls:
         if deferred is not None:
             deferred.cancel()
             return True
+        if serial in self._parked:
+            header, _ = self._unpark(serial)
+            self._refuse(header, OperationAborted("cancelled before it ran"))
+            if not self._is_full():
+                self._resume()
+            return True
         return False
 
     def cancel_all(self) -> None:
         """The connection is gone."""
         self._parked.clear()
+        self._parked_bytes = 0
         for deferred in list(self._deferreds.values()):
             deferred.cancel()

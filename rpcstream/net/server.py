@@ -12,7 +12,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,6 +23,7 @@ from rpcstream.errors import (
     AccessDenied,
     ConnectionClosed,
     InternalError,
+    OperationAborted,
     PeerError,
     RemoteError,
     ResourceBusy,
@@ -67,15 +69,18 @@ class ServerConnection:
         core.admit_message = self._admit_message
         core.programs = serving
         self._core = core
-        self.link = Link(core, self, serving.clock, serving.runner, serving.limits)
+        self.link = Link(core, self, serving.clock, serving.runner, serving.limits, serving.assembly)
         self.principal: Principal = Principal(ANONYMOUS, "anonymous", None, IPv4Address("TCP", "", 0))
         self.subscriptions: set[tuple[int, int, int]] = set()
         self._lost_events: dict[tuple[int, int, int], int] = {}
         self._stream_count = 0
+        self._no_room: str | None = None
+        self._no_room_timer: IDelayedCall | None = None
         self._when_lost: dict[Hashable, Callable[[], object]] = {}
         self._running = RunningCalls(
             serving.limits,
             self._run,
+            self._refuse,
             pause=lambda: self.link.pause_reading("parked calls"),
             resume=lambda: self.link.resume_reading("parked calls"),
         )
@@ -85,17 +90,31 @@ class ServerConnection:
     def link_made(self) -> None:
         """The transport is verified: who is it, and is there room?"""
         self.principal = self.serving.identify(self.link.transport)
-        refusal = self.serving.add(self)
-        if refusal is not None:
-            self.link.fail("too-many-connections", refusal)
+        self._no_room = self.serving.add(self)
+        if self._no_room is not None:
+            # Its first call, mostly HELLO, is answered with the reason; without one it is closed, too.
+            self._close_for_want_of_room(self.limits.close_seconds)
+
+    def _close_for_want_of_room(self, seconds: float) -> None:
+        self._stop_no_room_timer()
+        fail = self.link.fail
+        self._no_room_timer = self.link.clock.callLater(seconds, fail, "too-many-connections", self._no_room)
+
+    def _stop_no_room_timer(self) -> None:
+        if self._no_room_timer is not None and self._no_room_timer.active():
+            self._no_room_timer.cancel()
 
     def link_lost(self, reason: ConnectionClosed) -> None:
         """Cancel what runs for this client."""
-        self.serving.remove(self)
+        self._stop_no_room_timer()
         self._running.cancel_all()
         when_lost, self._when_lost = self._when_lost, {}
         for callback in when_lost.values():
-            callback()
+            try:
+                callback()
+            except Exception:
+                self.log.failure("a callback for a lost connection failed")
+        self.serving.remove(self)
 
     def when_lost(self, key: Hashable, callback: Callable[[], object]) -> None:
         """Run C{callback} when this connection has ended; one callback for each C{key}."""
@@ -112,6 +131,15 @@ class ServerConnection:
         """Never: this side does not call."""
 
     def _admit(self, header: Header) -> int | RemoteError:
+        if self._no_room is not None:
+            self._close_for_want_of_room(0)
+            return ResourceBusy(self._no_room)
+        try:
+            return self._judge(header)
+        except Exception as error:  # a policy's mistake: nobody gets in by it
+            return as_remote_error(error, self.log)
+
+    def _judge(self, header: Header) -> int | RemoteError:
         """May this caller call this procedure, and how long may its arguments be?"""
         responder = self._find(header)
         if responder is None:
@@ -152,6 +180,14 @@ class ServerConnection:
     # --- running a responder -----------------------------------------------------------
 
     def _run(self, header: Header, payload: bytes) -> None:
+        if not self.link.is_connected:
+            return
+        try:
+            self._dispatch(header, payload)
+        except Exception as error:  # a mistake of ours, or of a policy
+            self._refuse(header, as_remote_error(error, self.log))
+
+    def _dispatch(self, header: Header, payload: bytes) -> None:
         responder = self._find(header)
         if responder is None:
             self._refuse(header, RPCFailed(f"unknown procedure: {header.procedure}"))
@@ -189,8 +225,12 @@ class ServerConnection:
         if not isinstance(result, Deferred):
             self._answer(call, result)
             return
-        if result.called and not isinstance(result.result, Failure | Deferred):
-            self._answer(call, result.result)
+        if result.called and not isinstance(result.result, Deferred):
+            # Answered at once: no slot, and no recursion when many such calls were parked.
+            result.addCallbacks(
+                lambda value: self._answer(call, value),
+                lambda failure: self._refuse(call.header, as_remote_error(failure.value, call.log)),
+            )
             return
         serial = call.serial
         self._running.take_slot()
@@ -212,14 +252,14 @@ class ServerConnection:
         if not self.link.is_connected:
             return
         try:
-            payload = call.procedure.result.encode(value)
+            reply = self._core.reply(call.header, call.procedure.result.encode(value))
         except RPCStreamError as error:
             call.log.error(
                 "{procedure}: its result does not fit: {error}", procedure=call.procedure.name, error=error
             )
             self._refuse(call.header, InternalError("internal error: the result does not fit its layout"))
             return
-        self.link.write_control(self._core.reply(call.header, payload))
+        self.link.write_control(reply)
 
     def _run_stream(self, call: StreamCall[Any], responder: Responder, request: Any) -> None:
         refusal = self._too_many_streams()
@@ -230,7 +270,9 @@ class ServerConnection:
         self.serving.stream_count += 1
 
         async def run() -> None:
-            await responder.method(call, request)
+            result = responder.method(call, request)
+            if result is not None:
+                await result
 
         running = Deferred.fromCoroutine(run())
         self._running.started(call.serial, running)
@@ -253,20 +295,22 @@ class ServerConnection:
         self.serving.stream_count -= 1
 
     def _stream_done(self, call: StreamCall[Any]) -> Deferred[Any] | None:
-        """The responder returned: a download ends, an upload is confirmed."""
-        if call.stream is None:
+        """The responder returned: a download ends, an upload is confirmed; it counts until it has ended."""
+        stream = call.stream
+        if stream is None:
             call.log.error("{procedure}: its responder did not accept", procedure=call.procedure.name)
             self._refuse(call.header, InternalError("internal error: no decision was made"))
             return None
-        if call.procedure.kind is Kind.DOWNLOAD:
-            return self._finish_download(call)
-        call.stream.confirm()
-        return None
+        stream.responder_done()
+        ended: Deferred[Any] = stream.when_closed()
 
-    def _finish_download(self, call: StreamCall[Any]) -> Deferred[Any]:
-        done: Deferred[Any] = call.stream.finish()
-        # Whatever ends it now is the reader's doing, and the stream has told it.
-        return done.addErrback(lambda failure: failure.trap(RPCStreamError))
+        def told(failure: Failure) -> None:
+            if failure.check(CancelledError):
+                stream.fail_with(OperationAborted("cancelled"))
+            else:  # the stream has told its peer, or was told by it
+                failure.trap(RPCStreamError)
+
+        return ended.addErrback(told)
 
     def _stream_raised(self, call: StreamCall[Any], error: BaseException) -> None:
         remote = as_remote_error(error, call.log)
@@ -286,9 +330,13 @@ class ServerConnection:
     def _admit_message(self, header: Header) -> int | None:
         """An event that nobody serves, or that this client may not send, is dropped and counted."""
         responder = self._find(header)
-        if responder is None or responder.procedure.kind is not Kind.EVENT:
+        if self._no_room is not None or responder is None or responder.procedure.kind is not Kind.EVENT:
             return None
-        return None if self._refusal(responder, None) is not None else responder.procedure.arguments.max_bytes
+        try:
+            refusal = self._refusal(responder, None)
+        except Exception as error:  # as in L{_admit}
+            refusal = AccessDenied(as_remote_error(error, self.log).message)
+        return None if refusal is not None else responder.procedure.arguments.max_bytes
 
     def cancel_call(self, serial: int) -> None:
         """The caller has lost interest."""
@@ -305,6 +353,8 @@ class ServerConnection:
         procedure = event.__procedure__
         program = procedure.program
         key = (program.number, program.version, procedure.number)
+        if not self.link.is_connected:
+            return
         if self.link.is_control_full or key in self._lost_events:
             self._lost_events[key] = self._lost_events.get(key, 0) + 1
             return

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from rpcstream.errors import EventsLost
+from rpcstream.errors import ConnectionClosed, EventsLost
 from rpcstream.net.streams import Waiters
 from rpcstream.programs.base import Event
 
@@ -58,8 +59,9 @@ class EventQueue(Generic[E]):
         self._connection = connection
         self._kind = kind
         self._limit = limit
-        self._events: deque[E] = deque()
-        self._lost_count = 0
+        # Counts of lost events stand where the events would.
+        self._queue: deque[E | int] = deque()
+        self._event_count = 0
         self._arrived = Waiters()
         self._error: Exception | None = None
         self._subscription: Subscription[E] | None = None
@@ -77,18 +79,25 @@ class EventQueue(Generic[E]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._subscription is not None and self._error is None:
-            await self._subscription.cancel()
+        if self._subscription is not None:
+            # Where there is no connection any more there is no subscription to end.
+            with suppress(ConnectionClosed):
+                await self._subscription.cancel()
 
     def _add(self, event: E) -> None:
-        if len(self._events) >= self._limit:
+        if self._event_count >= self._limit:
             self._lost(1)
             return
-        self._events.append(event)
+        self._event_count += 1
+        self._queue.append(event)
         self._arrived.fire()
 
     def _lost(self, count: int) -> None:
-        self._lost_count += count
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, int):
+            self._queue[-1] = last + count
+        else:
+            self._queue.append(count)
         self._arrived.fire()
 
     def _ended(self, error: Exception) -> None:
@@ -99,11 +108,12 @@ class EventQueue(Generic[E]):
         return self
 
     def __anext__(self) -> Deferred[E]:
-        if self._events:
-            return succeed(self._events.popleft())
-        if self._lost_count:
-            count, self._lost_count = self._lost_count, 0
-            return fail(EventsLost(count))
+        if self._queue:
+            first = self._queue.popleft()
+            if isinstance(first, int):
+                return fail(EventsLost(first))
+            self._event_count -= 1
+            return succeed(first)
         if self._error is not None:
             return fail(self._error)
 
