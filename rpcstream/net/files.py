@@ -7,8 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError
+
 from rpcstream.net.progress import Progress
 from rpcstream.net.spool import Hole, Piece
+from rpcstream.net.threads import SerialRunner
 from rpcstream.storage.aside import AsideFile
 
 if TYPE_CHECKING:
@@ -25,24 +28,51 @@ async def save_to(stream: IncomingStream[Any], path: Path, replace: bool) -> Pro
 
     @raise StorageError: C{path} exists and C{replace} is false.
     """
-    run = stream.runner.run
+    # In order, whatever is cancelled: nothing is removed under the thread that writes it.
+    run = SerialRunner(stream.runner).run
+    target = _Target(path, replace)
     try:
-        file = await run(AsideFile, path, replace=replace)
         try:
+            await run(target.open)
             while batch := await stream.next_batch(BATCH_BYTES):
-                await run(_write_all, file, batch)
-            await run(file.commit)
+                await run(target.write, batch)
+            await run(target.commit)
         finally:
-            await run(file.remove)
+            await run(target.close)
     except BaseException as error:
+        if target.is_committed and isinstance(error, CancelledError):
+            return stream.progress  # it came too late
         stream.abort(str(error))
         raise
     return stream.progress
 
 
-def _write_all(file: AsideFile, batch: list[Piece]) -> None:
-    for piece in batch:
-        if isinstance(piece, Hole):
-            file.write_hole(piece.length)
-        else:
-            file.write(piece)
+class _Target:
+    """The file aside; its methods run in a thread."""
+
+    _file: AsideFile
+
+    def __init__(self, path: Path, replace: bool) -> None:
+        self._path = path
+        self._replace = replace
+        self._is_open = False
+        self.is_committed = False
+
+    def open(self) -> None:
+        self._file = AsideFile(self._path, replace=self._replace)
+        self._is_open = True
+
+    def write(self, batch: list[Piece]) -> None:
+        for piece in batch:
+            if isinstance(piece, Hole):
+                self._file.write_hole(piece.length)
+            else:
+                self._file.write(piece)
+
+    def commit(self) -> None:
+        self._file.commit()
+        self.is_committed = True
+
+    def close(self) -> None:
+        if self._is_open:
+            self._file.remove()

@@ -10,20 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from rpcstream.core.streams import Stream
-from rpcstream.errors import BadState, BufferFull
+from rpcstream.errors import BadState, BufferFull, OperationAborted, StreamAborted
 from rpcstream.net.link import Link
-from rpcstream.net.progress import PAUSED_CONSUMER, PEER_SOCKET, RATE_LIMIT, Progress
+from rpcstream.net.pieces import Pieces
+from rpcstream.net.progress import LOCAL_DISK, PAUSED_CONSUMER, PEER_SOCKET, RATE_LIMIT, Progress
 from rpcstream.net.spool import ZERO_PIECE_BYTES, Hole, Piece, Spool, zeros
 from rpcstream.net.streams import R_co, StreamBase, Waiters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["IncomingStream", "Pieces"]
+__all__ = ["IncomingStream"]
+
+_FEED_BYTES = 4 * 1024 * 1024
+"""Pushed to a consumer in one turn of the reactor."""
+_ZERO_PIECES_A_TURN = 16
+"""Pieces of a hole given to an iterator in one turn of the reactor."""
 
 
 @implementer(IPushProducer)
@@ -48,7 +55,11 @@ class IncomingStream(StreamBase[R_co]):
         self._consumer: Any = None
         self._consumer_paused = False
         self._is_held_back = False
+        self._is_feeding = False
+        self._feed_timer: IDelayedCall | None = None
+        self._finish_owed = False
         self._zeros_left = 0
+        self._zero_pieces = 0
 
     # --- what the link tells -----------------------------------------------------------
 
@@ -56,31 +67,59 @@ class IncomingStream(StreamBase[R_co]):
         """A fragment of a packet, as it came."""
         if self._is_closed:
             return
-        if self._consumer is not None and not self._consumer_paused and not self._spool:
+        if self._consumer is not None and not (self._consumer_paused or self._spool or self._zeros_left):
             self._consumer.write(data)
             self._consumed(len(data))
             return
         self._spool.add(data)
-        self._arrived.fire()
-        if self._core.receive_window is None and self._spool.byte_count > self._link.limits.spool_high_bytes:
-            self._link.pause_reading(self)
+        self._spooled()
 
     def hole_received(self, length: int) -> None:
         """A hole of C{length} zero bytes."""
         if self._is_closed:
             return
         self._spool.add_hole(length)
+        self._spooled()
+
+    def _spooled(self) -> None:
         self._arrived.fire()
         self._feed()
+        if not self._spool:
+            return
+        if self._responder_done and self._consumer is None:
+            self._refuse_rest()
+            return
+        # Credit bounds the data, not what its pieces cost; without credit only TCP holds the peer back.
+        high = self._link.limits.spool_high_bytes
+        window = self._core.receive_window
+        if self._spool.cost_bytes > (high if window is None else 2 * max(high, window)):
+            self._link.pause_reading(self)
+
+    def _refuse_rest(self) -> None:
+        """The responder has returned without taking all: to confirm that would lose data in silence."""
+        self.fail_with(OperationAborted("the receiver did not take all data"))
 
     def end_received(self) -> None:
         """End of data: the opener owes a finish."""
         if self._is_closed or self._at_end:
             return
-        if self.is_opener:
-            self._link.write_control(self._link.core.finish(self._core))
-        else:
+        if not self.is_opener:
             self._reach_end()
+        elif self._is_opening:
+            self._finish_owed = True
+        else:
+            self._send_finish()
+
+    def opened(self, reply: Any) -> Exception | None:
+        """As L{StreamBase.opened}; the end of data may have come before the REPLY."""
+        error = super().opened(reply)
+        if error is None and self._finish_owed:
+            self._send_finish()
+        return error
+
+    def _send_finish(self) -> None:
+        if self._link.is_connected:
+            self._link.write_control(self._link.core.finish(self._core))
 
     def finish_requested(self) -> None:
         """The opener of an upload has sent all; it waits for our confirmation."""
@@ -102,8 +141,15 @@ class IncomingStream(StreamBase[R_co]):
     def _released(self, error: Exception | None) -> None:
         if error is not None:
             self._spool.clear()
+            self._zeros_left = 0
+            if self._feed_timer is not None:
+                self._feed_timer.cancel()
+                self._feed_timer = None
             self._arrived.fail(error)
         self._feed()
+
+    def _is_awaited(self) -> bool:
+        return super()._is_awaited() or bool(self._arrived) or bool(self._delivered)
 
     # --- taking ---------------------------------------------------------------------------
 
@@ -145,17 +191,16 @@ class IncomingStream(StreamBase[R_co]):
 
     def _take(self, limit_bytes: int | None) -> Piece:
         piece = self._spool.take(limit_bytes)
-        if isinstance(piece, bytes):
-            self._consumed(len(piece))
+        self._consumed(len(piece) if isinstance(piece, bytes) else 0)
         return piece
 
     def _consumed(self, byte_count: int) -> None:
         link = self._link
-        if not self._is_closed:
+        if byte_count and not self._is_closed:
             frame = link.core.consumed(self._core, byte_count)
             if frame:
                 link.write_control(frame)
-        if self._spool.byte_count <= link.limits.spool_low_bytes:
+        if self._spool.cost_bytes <= link.limits.spool_low_bytes:
             link.resume_reading(self)
 
     def __aiter__(self) -> Self:
@@ -163,7 +208,11 @@ class IncomingStream(StreamBase[R_co]):
 
     def __anext__(self) -> Deferred[bytes]:
         if self._zeros_left:
-            return succeed(self._some_zeros())
+            self._zero_pieces += 1
+            if self._zero_pieces % _ZERO_PIECES_A_TURN:
+                return succeed(self._some_zeros())
+            # A hole may be of any length: whoever counts its zeros shall not hold the reactor.
+            return deferLater(self._link.clock, 0).addCallback(lambda _: self._zeros_or_next())
 
         def as_bytes(piece: Piece | None) -> bytes:
             if piece is None:
@@ -174,6 +223,9 @@ class IncomingStream(StreamBase[R_co]):
             return piece
 
         return self.next_piece().addCallback(as_bytes)
+
+    def _zeros_or_next(self) -> bytes | Deferred[bytes]:
+        return self._some_zeros() if self._zeros_left else self.__anext__()
 
     def _some_zeros(self) -> bytes:
         length = min(self._zeros_left, ZERO_PIECE_BYTES)
@@ -241,30 +293,54 @@ class IncomingStream(StreamBase[R_co]):
         self._feed()
 
     def stopProducing(self) -> None:
-        """Called by the consumer: it is gone."""
-        if not self._at_end:
-            self.abort("the consumer stopped")
+        """Called by the consumer: it is gone; what it did not take is lost to it."""
+        if self._consumer is None:
+            return
+        self._consumer = None
+        self._zeros_left = 0
+        self._spool.clear()
+        self.abort("the consumer stopped")
+        self._delivered.fail(StreamAborted("the consumer stopped", "local"))
 
     def _feed(self) -> None:
         """Push what waits while the consumer takes it, then tell the end."""
-        if self._consumer is None:
+        if self._consumer is None or self._is_feeding or self._feed_timer is not None:
             return
-        while not self._consumer_paused and (self._zeros_left or self._spool):
-            if self._zeros_left:
-                self._consumer.write(self._some_zeros())
-                continue
-            piece = self._take(None)
-            if isinstance(piece, Hole):
-                self._zeros_left = piece.length
-            else:
-                self._consumer.write(piece)
+        self._is_feeding = True
+        fed_bytes = 0
+        try:
+            while (self._zeros_left or self._spool) and not self._consumer_paused:
+                if fed_bytes >= _FEED_BYTES:
+                    self._feed_timer = self._link.clock.callLater(0, self._feed_on)
+                    return
+                data = self._next_to_feed()
+                fed_bytes += len(data)
+                self._consumer.write(data)
+                if self._consumer is None:
+                    return
+        finally:
+            self._is_feeding = False
         if self._error is not None or (self._at_end and not self._spool and not self._zeros_left):
             consumer, self._consumer = self._consumer, None
-            consumer.unregisterProducer()
-            if self._error is None:
-                self._delivered.fire()
-            else:
-                self._delivered.fail(self._error)
+            try:
+                consumer.unregisterProducer()
+            finally:
+                if self._error is None:
+                    self._delivered.fire()
+                else:
+                    self._delivered.fail(self._error)
+
+    def _next_to_feed(self) -> bytes:
+        if not self._zeros_left:
+            piece = self._take(None)
+            if isinstance(piece, bytes):
+                return piece
+            self._zeros_left = piece.length
+        return self._some_zeros()
+
+    def _feed_on(self) -> None:
+        self._feed_timer = None
+        self._feed()
 
     # --- ending ----------------------------------------------------------------------------
 
@@ -275,9 +351,16 @@ class IncomingStream(StreamBase[R_co]):
         Called for a responder when it returns.
         """
         self._responder_done = True
+        if self._consumer is None and (self._spool or self._zeros_left) and not self._is_closed:
+            self._refuse_rest()
         if self._finish_waits and not self._is_closed:
-            self._link.write_control(self._link.core.confirm(self._core))
+            if self._link.is_connected:
+                self._link.write_control(self._link.core.confirm(self._core))
             self._close(None)
+
+    def responder_done(self) -> None:
+        """As L{confirm}."""
+        self.confirm()
 
     async def _leave(self) -> None:
         if self.is_opener and not (self._at_end and not self._spool):
@@ -296,24 +379,8 @@ class IncomingStream(StreamBase[R_co]):
     def _stalled_by(self) -> str | None:
         if self._is_held_back:
             return RATE_LIMIT
-        if self._consumer_paused or self._spool.byte_count >= self._link.limits.spool_low_bytes:
+        if self._consumer_paused or self._spool.cost_bytes >= self._link.limits.spool_low_bytes:
             return PAUSED_CONSUMER
-        return PEER_SOCKET if not self._spool else None
-
-
-class Pieces:
-    """Async iterator over the bytes and holes of an L{IncomingStream}."""
-
-    def __init__(self, stream: IncomingStream[Any]) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> Self:
-        return self
-
-    def __anext__(self) -> Deferred[Piece]:
-        def or_stop(piece: Piece | None) -> Piece:
-            if piece is None:
-                raise StopAsyncIteration
-            return piece
-
-        return self._stream.next_piece().addCallback(or_stop)
+        if self._spool:
+            return None
+        return LOCAL_DISK if self._at_end and not self.is_opener else PEER_SOCKET

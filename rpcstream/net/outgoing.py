@@ -17,12 +17,14 @@ from zope.interface import implementer
 
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState, BufferFull, StreamAborted
+from rpcstream.limits import MESSAGE_BYTES
 from rpcstream.net.link import Link
 from rpcstream.net.pacing import TokenBucket
 from rpcstream.net.progress import LOCAL_DISK, PAUSED_CONSUMER, PEER_SOCKET, RATE_LIMIT, Progress
 from rpcstream.net.pull import PullToPush
 from rpcstream.net.spool import Hole
 from rpcstream.net.streams import R_co, StreamBase, Waiters
+from rpcstream.wire.header import HEADER_BYTES
 
 if TYPE_CHECKING:
     from rpcstream.net.sources import Sendable
@@ -51,18 +53,19 @@ class OutgoingStream(StreamBase[R_co]):
         packet_bytes: int | None = None,
     ) -> None:
         super().__init__(link, core, reply=reply, total_bytes=total_bytes)
-        self.packet_bytes = packet_bytes or link.packet_bytes
+        self.packet_bytes = max(1, min(packet_bytes or link.packet_bytes, MESSAGE_BYTES - HEADER_BYTES))
         self._pending: deque[bytes | memoryview | Hole] = deque()
         self._pending_bytes = 0
         self._drained = Waiters()
         self._unregistered = Waiters()
         self._ending = False
         self._end_written = False
-        self._finish_asked = False
         self._bucket: TokenBucket | None = None
         self._pause_timer: IDelayedCall | None = None
         self._producer: Any = None
         self._producer_paused = False
+        # A sliver of credit is not worth a packet of its own, unless the whole window is one.
+        self._sliver_bytes = 4096 if core.send_credit is None else min(4096, core.send_credit // 2)
 
     # --- feeding ------------------------------------------------------------------------
 
@@ -73,6 +76,8 @@ class OutgoingStream(StreamBase[R_co]):
         @return: fires at once while less than C{limits.send_high_bytes} wait,
             otherwise when that is so again; fails with what ended the stream.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"bytes are sent, not {type(data).__name__}")
         if not data:
             return succeed(None)
         return self._add(data, len(data))
@@ -111,7 +116,7 @@ class OutgoingStream(StreamBase[R_co]):
 
         @raise BufferFull: more than C{limits.write_high_bytes} wait.
         """
-        if self._is_closed or self._ending:
+        if self._is_closed or self._ending or not data:
             return
         if self._pending_bytes >= self._link.limits.write_high_bytes:
             raise BufferFull(self._link.limits.write_high_bytes)
@@ -124,12 +129,17 @@ class OutgoingStream(StreamBase[R_co]):
         """As IConsumer; a pull producer is driven by the stream."""
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
-        self._producer = producer if streaming else PullToPush(producer, self._link.clock)
         if self._is_closed:
-            self._producer.stopProducing()
+            producer.stopProducing()
             return
-        if not streaming:
-            self._producer.start()
+        self._producer_paused = False
+        if streaming:
+            self._producer = producer
+        else:
+            pull = self._producer = PullToPush(producer, self._link.clock, self._producer_failed)
+            pull.start()
+        if self._pending_bytes >= self._high_bytes:
+            self._pause_producer()
 
     def unregisterProducer(self) -> None:
         """As IConsumer; the stream stays open: finish it."""
@@ -138,8 +148,13 @@ class OutgoingStream(StreamBase[R_co]):
             producer.stop()
         self._unregistered.fire()
 
+    def _producer_failed(self, error: Exception) -> None:
+        self.abort(str(error) or type(error).__name__)
+
     def when_unregistered(self) -> Deferred[None]:
         """Fires when the registered producer has no more; fails with what ended the stream."""
+        if self._is_closed:
+            return self.when_closed()
         return self._unregistered.wait()
 
     def _pause_producer(self) -> None:
@@ -177,15 +192,20 @@ class OutgoingStream(StreamBase[R_co]):
                 return None
             self._pending.popleft()
             return self._link.core.send_hole(self._core, head.length)
-        limit = min(self.packet_bytes, self._core.sendable_bytes)
-        # A sliver of credit is not worth a packet of its own.
-        if limit <= 0 or (limit < 4096 and limit < self._pending_bytes):
+        limit = min(self._packet_limit(), self._core.sendable_bytes)
+        if limit <= 0 or (limit < self._sliver_bytes and limit < self._pending_bytes):
             return None
         data = self._gather(limit)
         self._pending_bytes -= len(data)
         if self._bucket is not None:
-            self._bucket.spend(len(data) + 28)
+            self._bucket.spend(len(data) + HEADER_BYTES)
         return self._link.core.send_data(self._core, data)
+
+    def _packet_limit(self) -> int:
+        if self._bucket is None:
+            return self.packet_bytes
+        # A slow stream moves in small steps: a large packet would look like a stall.
+        return min(self.packet_bytes, max(512, int(self._bucket.bytes_per_second / 4)))
 
     def _gather(self, limit: int) -> bytes | memoryview:
         """Up to C{limit} bytes from the front, in one piece; a large object is cut, not copied."""
@@ -210,7 +230,7 @@ class OutgoingStream(StreamBase[R_co]):
 
     def frame_written(self) -> None:
         """Below half of the mark, whoever waited may go on."""
-        if self._pending_bytes >= self._high_bytes // 2:
+        if self._pending_bytes > self._high_bytes // 2:
             return
         self._drained.fire()
         if self._producer_paused:
@@ -224,6 +244,7 @@ class OutgoingStream(StreamBase[R_co]):
         """Send no faster than this on average, from now on; C{None} = as fast as it goes."""
         clock = self._link.clock.seconds
         self._bucket = None if bytes_per_second is None else TokenBucket(bytes_per_second, clock)
+        self._stop_pause()
         if not self._is_closed:
             self._link.want_write(self)
 
@@ -235,6 +256,11 @@ class OutgoingStream(StreamBase[R_co]):
             return False
         self._pause_timer = self._link.clock.callLater(seconds, self._rate_passed)
         return True
+
+    def _stop_pause(self) -> None:
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
 
     def _rate_passed(self) -> None:
         self._pause_timer = None
@@ -263,47 +289,57 @@ class OutgoingStream(StreamBase[R_co]):
         core = self._link.core
         if self.is_opener:
             self._link.write_control(core.finish(self._core))
-            return
-        self._link.write_control(core.end(self._core))
-        if self._finish_asked:
-            self._confirm()
+        else:
+            self._link.write_control(core.end(self._core))
 
     def finish_requested(self) -> None:
-        """The opener of a download is done with us, at our end of data or early."""
-        self._finish_asked = True
-        if self._end_written:
-            self._confirm()
-        else:
-            self._confirm_early()
+        """
+        The opener of a download is done with us, at our end of data or early.
 
-    def _confirm_early(self) -> None:
-        """An early finish is legal: no more data is sent, and it is confirmed."""
-        self._link.write_control(self._link.core.confirm(self._core))
-        self._close(None if self._ending else StreamAborted("the reader has finished early", "peer"))
+        An early finish is legal: no more data is sent, and it is confirmed.
+        """
+        done = self._end_written or (self._ending and not self._pending)
+        self._confirm(None if done else StreamAborted("the reader has finished early", "peer"))
 
-    def _confirm(self) -> None:
-        self._link.write_control(self._link.core.confirm(self._core))
-        self._close(None)
+    def _confirm(self, error: Exception | None) -> None:
+        if self._link.is_connected:
+            self._link.write_control(self._link.core.confirm(self._core))
+        self._close(error)
+
+    def responder_done(self) -> None:
+        """All was sent, it seems: say so, and wait for the reader's finish."""
+        if not self._is_closed:
+            self._ending = True
+            self._link.want_write(self)
 
     def credit_granted(self) -> None:
         """The peer takes more: go on."""
         self._link.want_write(self)
 
-    def _released(self, error: Exception | None) -> None:
-        if self._pause_timer is not None:
-            self._pause_timer.cancel()
-            self._pause_timer = None
+    def _discard_pending(self) -> None:
+        """Nobody wants what waits here; whoever waits to send more may go on."""
+        self._stop_pause()
         self._pending.clear()
         self._pending_bytes = 0
-        self._link.forget_sender(self)
+        self._drained.fire()
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        for waiters in (self._drained, self._unregistered):
+
+    def _released(self, error: Exception | None) -> None:
+        if error is not None:
+            self._drained.fail(error)
+        self._link.forget_sender(self)
+        try:
+            self._discard_pending()
+        finally:
             if error is None:
-                waiters.fire()
+                self._unregistered.fire()
             else:
-                waiters.fail(error)
+                self._unregistered.fail(error)
+
+    def _is_awaited(self) -> bool:
+        return super()._is_awaited() or bool(self._drained) or bool(self._unregistered)
 
     async def _leave(self) -> None:
         if not self._is_closed or self._error is not None:
@@ -320,6 +356,6 @@ class OutgoingStream(StreamBase[R_co]):
             return RATE_LIMIT
         if not self._pending:
             return PEER_SOCKET if self._end_written else LOCAL_DISK
-        if self._core.sendable_bytes < min(4096, self._pending_bytes or 12):
+        if self._core.sendable_bytes < min(self._sliver_bytes or 1, self._pending_bytes or 12):
             return PAUSED_CONSUMER
         return PEER_SOCKET if not self._link.is_writable else None

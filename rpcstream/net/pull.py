@@ -7,6 +7,7 @@ consumer that only pauses and resumes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
@@ -17,11 +18,21 @@ __all__ = ["PullToPush"]
 
 @implementer(IPushProducer)
 class PullToPush:
-    """Asks C{producer} for one piece each reactor turn while not paused."""
+    """
+    Asks C{producer} for one piece each reactor turn while not paused.
 
-    def __init__(self, producer: Any, clock: IReactorTime) -> None:
+    @param failed: called once with what the producer raised instead of writing.
+    """
+
+    def __init__(
+        self,
+        producer: Any,
+        clock: IReactorTime,
+        failed: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
         self._producer: IPullProducer = producer
         self._clock = clock
+        self._failed = failed
         self._timer: IDelayedCall | None = None
         self._paused = False
         self._stopped = False
@@ -36,7 +47,11 @@ class PullToPush:
 
     def _ask(self) -> None:
         self._timer = None
-        self._producer.resumeProducing()
+        try:
+            self._producer.resumeProducing()
+        except Exception as error:
+            self.stop()
+            self._failed(error)
         self._schedule()
 
     def pauseProducing(self) -> None:

@@ -5,6 +5,7 @@ C{send_from}: one verb, many sources.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -30,8 +31,8 @@ async def send_from(stream: OutgoingStream[Any], source: Sendable) -> Progress:
     only while the stream takes more.
     """
     try:
-        if isinstance(source, bytes):
-            await stream.send(source)
+        if isinstance(source, bytes | bytearray | memoryview):
+            await stream.send(bytes(source))
         elif isinstance(source, Path):
             await _send_path(stream, source)
         elif hasattr(source, "read"):
@@ -67,7 +68,9 @@ async def _send_file(stream: OutgoingStream[Any], file: IO[bytes]) -> None:
         try:
             await stream.send(data)
         except BaseException:
-            await reading
+            # The file must not be closed under the thread that reads it.
+            with suppress(Exception):
+                await reading
             raise
 
 

@@ -2,7 +2,7 @@
 What has arrived on a stream and was not yet taken by its consumer.
 
 Holds pieces in order: bytes, and holes as L{Hole}.  Bounded by its owner, which
-stops the sender (by credit, or by TCP) when L{Spool.byte_count} is high.
+stops the sender (by credit, or by TCP) when L{Spool.cost_bytes} is high.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ __all__ = ["ZERO_PIECE_BYTES", "Hole", "Piece", "Spool", "zeros"]
 ZERO_PIECE_BYTES = 256 * 1024
 _ZEROS = bytes(ZERO_PIECE_BYTES)
 _SMALL_BYTES = 4096
+_PIECE_BYTES = 128
+"""What a piece costs besides its data: two objects and their place in the queue."""
 
 
 class Hole(NamedTuple):
@@ -54,6 +56,11 @@ class Spool:
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
+
+    @property
+    def cost_bytes(self) -> int:
+        """Memory held: a peer that alternates holes and single bytes must not get it for nothing."""
+        return self.byte_count + _PIECE_BYTES * len(self._pieces)
 
     def add(self, data: bytes) -> None:
         """Append data; the spool keeps the object."""

@@ -7,11 +7,14 @@ confirmation; C{abort(reason)} = give up; C{end()} = half-close (duplex only).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
+from rpcstream.core.states import StreamState
 from rpcstream.core.streams import Stream
 from rpcstream.errors import OperationAborted, RemoteError, StreamAborted, StreamStalled
 from rpcstream.net.link import Link
@@ -65,7 +68,11 @@ class StreamBase(Generic[R_co]):
     @ivar is_opener: whether this side called; then it finishes and aborts,
         otherwise it confirms and fails.
     @ivar errors: the program's own errors, by code.
+    @ivar abandoned: called when the peer aborts and nobody here waits for the
+        stream, so that nobody here would hear of it.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -86,6 +93,7 @@ class StreamBase(Generic[R_co]):
         self._error: Exception | None = None
         self._is_closed = False
         self._closed = Waiters()
+        self.abandoned: Callable[[], object] = lambda: None
         core.tag = self
 
     @property
@@ -129,6 +137,23 @@ class StreamBase(Generic[R_co]):
             return self._closed.wait()
         return fail(self._error) if self._error is not None else succeed(None)
 
+    @property
+    def _is_opening(self) -> bool:
+        """Opener: whether the REPLY is still to come; what the peer sends may come before it."""
+        return self._core.state < StreamState.OPEN
+
+    def opened(self, reply: Any) -> Exception | None:
+        """
+        The REPLY is here (opener only).
+
+        @return: what has ended the stream already; then it is aborted.
+        """
+        self.reply = reply
+        self._opened_at = self._moved_at = self._link.clock.seconds()
+        if self._error is not None:
+            self._tell_failed(OperationAborted(str(self._error)), str(self._error))
+        return self._error
+
     # --- ending ------------------------------------------------------------------------
 
     def abort(self, reason: str = "") -> None:
@@ -141,14 +166,23 @@ class StreamBase(Generic[R_co]):
 
     def fail_with(self, error: RemoteError, reason: str | None = None) -> None:
         """End the stream with a typed error; what the peer can see of it is C{error}."""
-        if self._is_closed:
+        if not self._is_closed:
+            text = error.message if reason is None else reason
+            self._tell_failed(error, text)
+            self._close(StreamAborted(text, "local"))
+
+    def _tell_failed(self, error: RemoteError, text: str) -> None:
+        # Before the REPLY there is nothing to abort yet: L{opened} does it.
+        if self._is_opening:
             return
-        text = error.message if reason is None else reason
-        if self._link.is_connected:
-            core = self._link.core
-            frame = core.abort(self._core, text) if self.is_opener else core.fail(self._core, error)
-            self._link.write_control(frame)
-        self._close(StreamAborted(text, "local"))
+        core = self._link.core
+        self._link.write_control(
+            core.abort(self._core, text) if self.is_opener else core.fail(self._core, error)
+        )
+
+    def responder_done(self) -> None:
+        """The responder has returned: what is left to do is done here (acceptor only)."""
+        raise NotImplementedError
 
     def _close(self, error: Exception | None) -> None:
         """The one place where a stream ends; safe to call again."""
@@ -157,7 +191,10 @@ class StreamBase(Generic[R_co]):
         self._is_closed = True
         self._error = error
         self._link.resume_reading(self)
-        self._released(error)
+        try:
+            self._released(error)
+        except Exception:  # a producer or consumer of the user's: the others shall hear of the end
+            self.log.failure("the end of a stream could not be told")
         if error is None:
             self._closed.fire()
         else:
@@ -188,7 +225,14 @@ class StreamBase(Generic[R_co]):
 
     def peer_aborted(self, reason: str) -> None:
         """The opener gave up (acceptor only)."""
+        is_awaited = self._is_awaited()
         self._close(StreamAborted(reason, "peer"))
+        if not is_awaited:
+            self.abandoned()
+
+    def _is_awaited(self) -> bool:
+        """Whether anything here waits for the stream."""
+        return bool(self._closed)
 
     def stream_failed(self, error: Exception) -> None:
         """The acceptor failed, the peer broke a rule of the stream, or the connection is gone."""
@@ -200,16 +244,15 @@ class StreamBase(Generic[R_co]):
     def check_stall(self, now: float) -> None:
         """Abort with the cause when no byte has moved for C{limits.stall_seconds}."""
         mark = sum(self._counted())
-        if mark != self._moved_mark:
+        if mark != self._moved_mark or self._is_opening:
             self._moved_mark = mark
             self._moved_at = now
             return
         seconds = self._link.limits.stall_seconds
         if now - self._moved_at >= seconds and not self._is_closed:
-            cause = self._stalled_by() or LOCAL_DISK
-            error = StreamStalled(cause, seconds)
-            self._error = error
-            self.fail_with(OperationAborted(str(error)))
+            error = StreamStalled(self._stalled_by() or LOCAL_DISK, seconds)
+            self._tell_failed(OperationAborted(str(error)), str(error))
+            self._close(error)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from threading import Thread
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -43,23 +45,49 @@ class ThreadRunner:
         self._reactor: IReactorFromThreads = reactor
         self._pool = ThreadPool(minthreads=0, maxthreads=thread_count, name=name)
         self._running = False
+        self._stopped = False
 
     def start(self) -> None:
         """Start the pool; harmless when it runs."""
-        if not self._running:
+        if not self._running and not self._stopped:
             self._pool.start()
             self._running = True
 
     def stop(self) -> None:
-        """Wait for the work that runs, then end the threads."""
+        """
+        Wait for the work that runs, then end the threads.
+
+        What is asked for later still runs, each piece in a thread that ends with
+        it: a clean-up must not fail for having come late.
+        """
+        self._stopped = True
         if self._running:
             self._running = False
             self._pool.stop()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """As L{Runner.run}; starts the pool at first use."""
+        if self._stopped:
+            return self._run_alone(partial(function, *args, **kwargs))
         self.start()
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+
+    def _run_alone(self, work: Callable[[], T]) -> Deferred[T]:
+        result: Deferred[T] = Deferred(lambda _: None)
+
+        def tell(value: T | Failure) -> None:
+            if not result.called:
+                result.callback(value)
+
+        def thread() -> None:
+            try:
+                value: T | Failure = work()
+            except BaseException:
+                value = Failure()
+            self._reactor.callFromThread(tell, value)
+
+        Thread(target=thread, name="rpcstream-late").start()
+        return result
 
 
 class InlineRunner:
@@ -91,7 +119,7 @@ class SerialRunner:
         result: Deferred[T] = Deferred(lambda _: None)
 
         def start() -> Deferred[Any]:
-            return self._runner.run(function, *args, **kwargs).addBoth(tell)
+            return maybeDeferred(partial(self._runner.run, function, *args, **kwargs)).addBoth(tell)
 
         def tell(value: Any) -> None:
             if not result.called:

@@ -1,0 +1,34 @@
+"""
+An incoming stream as an async iterator that keeps holes apart from data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from twisted.internet.defer import Deferred
+
+from rpcstream.net.spool import Piece
+
+if TYPE_CHECKING:
+    from rpcstream.net.incoming import IncomingStream
+
+__all__ = ["Pieces"]
+
+
+class Pieces:
+    """Bytes and holes of an L{IncomingStream<rpcstream.net.incoming.IncomingStream>}."""
+
+    def __init__(self, stream: IncomingStream[Any]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Deferred[Piece]:
+        def or_stop(piece: Piece | None) -> Piece:
+            if piece is None:
+                raise StopAsyncIteration
+            return piece
+
+        return self._stream.next_piece().addCallback(or_stop)
