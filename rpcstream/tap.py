@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Called by Twisted with complete options."""
-    started = _OneLineErrors(_pid_file(options))
+    started = _OneLineErrors(getattr(options, "parent", None) or {})
     options.subOptions.service.setServiceParent(started)
     return started
 
@@ -181,9 +181,12 @@ class _OneLineErrors(MultiService):
 
     log = Logger(namespace="rpcstream")
 
-    def __init__(self, pid_file: str | None) -> None:
+    def __init__(self, parent: Mapping[str, Any]) -> None:
+        """
+        @param parent: twistd's own options.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
-        self._pid_file = pid_file
+        self._parent = parent
 
     def privilegedStartService(self) -> None:
         """Called by twistd: listen."""
@@ -198,18 +201,21 @@ class _OneLineErrors(MultiService):
             start()
         except (RPCStreamError, CannotListenError, OSError) as error:
             self.log.critical("cannot start: {error}", error=error)
-            # twistd has put its log in the place of stderr.
-            if sys.__stderr__ is not None:
-                sys.__stderr__.write(f"rpcstream: cannot start: {error}\n")
-            if self._pid_file is not None:
-                Path(self._pid_file).unlink(missing_ok=True)
+            self._tell(f"cannot start: {error}")
             raise SystemExit(1) from None
 
-
-def _pid_file(options: Options) -> str | None:
-    """What twistd leaves behind when the start fails."""
-    parent = getattr(options, "parent", None)
-    return parent.get("pidfile") or None if parent is not None else None
+    def _tell(self, text: str) -> None:
+        pipe = self._parent.get("statusPipe")
+        if pipe is not None:
+            # A daemon: the process that was typed waits for a word, as twistd's own errors have it.
+            os.write(pipe, f"1 {text}".encode("utf-8", "replace")[:100])
+            os.close(pipe)
+        elif sys.__stderr__ is not None:
+            # Not sys.stderr: twistd has put its log in the place of that.
+            sys.__stderr__.write(f"rpcstream: {text}\n")
+        pid_file = self._parent.get("pidfile")
+        if pid_file:
+            Path(pid_file).unlink(missing_ok=True)
 
 
 def _count(text: str) -> int:

@@ -132,6 +132,23 @@ class StartTests(TapCase):
         self.assertEqual(said.getvalue(), "rpcstream: cannot start: make it: mkdir X\n")
         self.assertFalse(pid_file.exists())
 
+    def test_daemon(self) -> None:
+        """A daemon tells the process that was typed, which waits for it."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        options = self.options(*self.destination)
+        options.parent = {"pidfile": "", "statusPipe": writing}  # type: ignore[assignment]
+        service: Any = makeService(options)
+        (destination,) = list(service)
+
+        def fail() -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(destination, "startService", fail)
+        self.assertRaises(SystemExit, service.startService)
+        self.assertEqual(os.read(reading, 100), b"1 cannot start: [Errno 28] No space left on device")
+        self.assertEqual(os.read(reading, 100), b"")
+
     def test_started(self) -> None:
         """What can start does."""
         service: Any = makeService(self.options(*self.destination))
