@@ -24,6 +24,7 @@ from rpcstream.cli.pool import list_names, partials, remove, stat
 from rpcstream.cli.receive import receive
 from rpcstream.cli.running import leave
 from rpcstream.cli.send import send
+from rpcstream.cli.xdr import xdr
 
 __all__ = ["cli", "main"]
 
@@ -67,6 +68,7 @@ def cli() -> None:
 
 for _command in (
     cancel, demo, digest, jobs, list_names, partials, peek, ping, pki, receive, remove, send, stat, submit,
+    xdr,
 ):  # fmt: skip
     cli.add_command(_command)
 

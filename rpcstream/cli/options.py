@@ -33,6 +33,7 @@ __all__ = [
     "need_name",
     "printing",
     "transferring",
+    "watching",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -140,6 +141,11 @@ _insecure = click.option(
 def printing(command: Callable[..., Any]) -> Callable[..., Any]:
     """C{--json}, for a command that connects to nobody or to a local socket."""
     return _json(_with_settings(command, "as_json"))
+
+
+def watching(command: Callable[..., Any]) -> Callable[..., Any]:
+    """C{--json} and C{--no-progress}."""
+    return _json(_no_progress(_with_settings(command, "as_json", "no_progress")))
 
 
 def connecting(command: Callable[..., Any]) -> Callable[..., Any]:

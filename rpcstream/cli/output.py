@@ -66,6 +66,12 @@ class Output:
         for each in records:
             _write(self._stdout, table.line(table.row(each)))
 
+    def drawing(self, text: str) -> None:
+        """A result of several lines that was laid out already; not for C{--json}."""
+        self.close()
+        for line in text.splitlines():
+            _write(self._stdout, printable(line))
+
     def done(self, text: str = "", **fields: Any) -> None:
         """
         The command has succeeded: the last word.
@@ -169,6 +175,9 @@ class JsonOutput(Output):
         """See L{Output.table}."""
         for each in records:
             self._event(table.event, **table.row(each))
+
+    def drawing(self, text: str) -> None:
+        """See L{Output.drawing}."""
 
     def done(self, text: str = "", **fields: Any) -> None:
         """See L{Output.done}."""

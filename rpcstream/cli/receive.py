@@ -41,6 +41,9 @@ def receive(settings: Settings, url: Url, target: Path, **options: Any) -> int:
     command goes on where it stopped.
     """
     name = need_name(url)
+    if str(target) == "-":
+        # What is on its way to another program can be neither verified first nor resumed.
+        raise click.UsageError("TARGET is a file; for standard output there is rpcstream peek URL")
     target = Path(os.path.abspath(target / name if target.is_dir() else target))
     receiving = _Receiving(settings, url, target, **options)
     return run(receiving.run, settings.output, remedy=receiving.remedy)
@@ -112,7 +115,10 @@ class _Receiving:
         # The mask can only be read by setting it; nothing else runs yet that makes files.
         mask = os.umask(0o077)
         os.umask(mask)
-        return Pool(directory, devices={name: self._target} if is_device else {}, mode=0o666 & ~mask)
+        pool = Pool(directory, devices={name: self._target} if is_device else {}, mode=0o666 & ~mask)
+        # No service looks after this directory.
+        pool.expire()
+        return pool
 
     def _options(self, transfer_id: bytes) -> ReceiveOptions:
         return ReceiveOptions(

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -90,7 +91,9 @@ class _Running:
         self._limits = limits
         self._runner = ThreadRunner(reactor, THREAD_COUNT)
         self._signal_number = 0
-        self._ended: Deferred[Any] | None = None
+        self._running: Deferred[Any] | None = None
+        # Not Deferred.called: cancelling a coroutine sets that at once, its clean-up comes later.
+        self._is_ended = False
 
     def run(self, command: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
         session = Session(self._reactor, self._runner, self._output, self._limits)
@@ -105,15 +108,17 @@ class _Running:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._signalled)
-        self._ended = Deferred.fromCoroutine(command(session))
-        self._ended.addCallbacks(self._succeeded, self._failed).addErrback(self._cannot_print)
-        self._ended.addBoth(lambda _: self._reactor.stop())
+        self._running = Deferred.fromCoroutine(command(session))
+        self._running.addCallbacks(self._succeeded, self._failed).addErrback(self._cannot_print)
+        self._running.addBoth(lambda _: self._reactor.stop())
 
     def _succeeded(self, _: None) -> None:
+        self._is_ended = True
         self._output.close()
         self.status = 0
 
     def _failed(self, failure: Failure) -> None:
+        self._is_ended = True
         error = self._interrupted() if self._signal_number else _value(failure)
         if isinstance(error, BrokenPipeError) and error.filename is None:
             # Whoever reads the results has had enough, as head(1) does.
@@ -140,20 +145,20 @@ class _Running:
         timer.start()
 
     def _cancel(self) -> None:
-        if self._ended is not None and not self._ended.called:
-            self._ended.cancel()
+        if self._running is not None and not self._is_ended:
+            self._running.cancel()
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(self._signal_number, self._remedy())
 
     def _end_at_once(self) -> None:
         """Something hangs, or the person does not want to wait."""
-        if self._ended is None or not self._ended.called or self.status >= 128:
-            try:
-                if self.status < 128:
-                    self.status = self._output.failed(self._interrupted())
-            except (OSError, ValueError):
-                self.status = 128 + self._signal_number
+        if not self._is_ended:
+            self._is_ended = True
+            self.status = 128 + self._signal_number
+            # The output may be in the middle of a line, and then refuses.
+            with suppress(OSError, ValueError, RuntimeError):
+                self._output.failed(self._interrupted())
         os._exit(self.status)
 
 

@@ -73,9 +73,10 @@ class _Sending:
         self._retry_count = retry
         self._mode = mode
         self._transfer_id = b""
-        self._pipe: Source | None = None
         if self._path is not None and size is not None:
             raise click.UsageError("--size is for standard input; a file has its size")
+        if self._path is None and sys.stdin is None:
+            raise click.UsageError("standard input is closed: there is nothing to send")
         if self._path is None and retry:
             raise click.UsageError("--retry cannot be used with standard input, which can be read only once")
 

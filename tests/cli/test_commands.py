@@ -208,6 +208,16 @@ class PoolTests(RealCase):
         self.assertEqual(finished.status, 1)
         self.assertNotIn("Traceback", finished.stderr)
 
+    def test_list_unread(self) -> None:
+        """Whoever wanted the list has gone, as head(1) does: quietly, but no success."""
+        self.done("send", str(self.file("unread", 1)), self.tls + "unread", "--replace")
+        process = self.start("list", self.tls)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        finished = self.finish(process)
+        self.assertEqual((finished.status, finished.stderr), (1, ""))
+
     def test_partials(self) -> None:
         """Nothing unfinished: nothing printed; asking for a name shows its own only."""
         self.assertEqual(self.done("partials", self.tls + "no-such").stdout, b"")

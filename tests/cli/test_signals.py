@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.cli.support import RealCase, environment, words
+from tests.cli.support import Daemon, RealCase, environment, words
 
 MIB = 1024 * 1024
 
@@ -104,6 +104,32 @@ class SignalTests(RealCase):
         self.assertLess(time.monotonic() - began, 8)
         self.assertFalse((self.store / "silent").exists())
         self.done("partials", self.tls + "silent", "--remove")
+
+    def test_second_signal(self) -> None:
+        """Who does not want to wait for a destination that says nothing sends the signal again."""
+        folder = self.folder / "stopped"
+        (folder / "store").mkdir(parents=True)
+        destination = Daemon(
+            folder / "destination.log",
+            *("destination", "--listen", "rpctls:0:interface=127.0.0.1", "--store", str(folder / "store")),
+            *("--pki", str(self.pki)),
+        )
+        self.addCleanup(destination.stop)
+        url = f"rpcstream+tls://{destination.listening(1)['rpctls']}/patient"
+        source = self.file("patient", 20 * MIB)
+        process = self.start("send", str(source), url, "--bwlimit", "5M", "--json")
+        assert process.stdout is not None
+        while b'"progress"' not in (line := process.stdout.readline()):
+            self.assertTrue(line)
+        destination.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(destination.process.send_signal, signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        self.assertIs(process.poll(), None)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        self.assert_error(self.finish(process), 130, "interrupted by SIGINT; run the same command again")
+        self.assertLess(time.monotonic() - began, 2)
 
     def test_before_anything(self) -> None:
         """A signal while it connects to a silent server ends it at once."""
