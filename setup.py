@@ -23,6 +23,7 @@ setup(
         "cryptography>=45",
         "construct>=2.10.70,<2.11",
         "blake3>=1",
+        "lark>=1.1",
         "lark>=1.2",
         "attrs>=23.2",
         "click>=8.1",
