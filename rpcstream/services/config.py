@@ -25,9 +25,6 @@ The configuration file of the services (C{--config FILE.toml}), read strictly::
     connections = 200
     sync_bytes = "16M"
 
-    [rate]                      # of all transfers together
-    bytes_per_second = "200M"
-
 With neither C{[policy]} nor any C{[[rule]]} every authenticated peer may do
 everything, and a warning says so; an empty C{[policy]} alone means nobody.
 """
@@ -48,7 +45,7 @@ from rpcstream.limits import DEFAULT_LIMITS, MESSAGE_BYTES, Limits
 from rpcstream.services.config_table import ConfigTable, read_toml
 from rpcstream.services.policy import AllowAll, Policy, Rule, RulePolicy, any_authenticated
 from rpcstream.storage.names import check_name
-from rpcstream.units import parse_rate, parse_size
+from rpcstream.units import parse_size
 
 __all__ = ["DEFAULT_MODE", "Config", "DeviceConfig", "PoolConfig", "StoreConfig", "load_config"]
 
@@ -99,7 +96,6 @@ class Config:
     """
     What the file says, checked; the defaults are those without a file.
 
-    @ivar bytes_per_second: for all transfers together, L{None} for no limit.
     @ivar warnings: sentences for the log at start.
     """
 
@@ -108,7 +104,6 @@ class Config:
     devices: Mapping[str, DeviceConfig] = attrs.field(factory=dict)
     policy: Policy = any_authenticated
     limits: Limits = DEFAULT_LIMITS
-    bytes_per_second: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -123,10 +118,9 @@ def load_config(path: Path | None, *, insecure: bool = False) -> Config:
     """
     if path is None:
         return Config(policy=AllowAll(insecure), warnings=(_allow_all_warning(None, insecure),))
-    known = ("store", "pool", "device", "policy", "rule", "limits", "rate")
+    known = ("store", "pool", "device", "policy", "rule", "limits")
     root = ConfigTable(path, "", read_toml(path), known)
     policy, warnings = _policy(path, root, insecure)
-    rate = ConfigTable(path, "[rate]", root.value("rate", dict, default={}), ("bytes_per_second",))
     pools = {name: _pool(path, name, values) for name, values in root.subtables("pool").items()}
     if len({pool.directory for pool in pools.values()}) < len(pools):
         # Each pool believes that it alone writes to its directory.
@@ -137,7 +131,6 @@ def load_config(path: Path | None, *, insecure: bool = False) -> Config:
         devices={name: _device(path, name, values) for name, values in root.subtables("device").items()},
         policy=policy,
         limits=_limits(path, root),
-        bytes_per_second=_size(rate, "bytes_per_second", is_rate=True),
         warnings=warnings,
     )
 
@@ -218,14 +211,14 @@ def _limit(table: ConfigTable, name: str) -> Any:
     return value
 
 
-def _size(table: ConfigTable, key: str, is_rate: bool = False) -> int | None:
+def _size(table: ConfigTable, key: str) -> int | None:
     value: int | str | None = table.value(key, int, str, default=None)
     if value is None:
         return None
     if isinstance(value, int) and value < 0:
         table.refuse(key, "must not be negative")
     try:
-        return (parse_rate if is_rate else parse_size)(str(value), "value")
+        return parse_size(str(value), "value")
     except ConfigurationError as error:
         table.refuse(key, str(error).removeprefix("value: "))
 

@@ -74,6 +74,8 @@ class TransferResponders:
     async def incoming(self, call: UploadCall[transfer.Grant], request: transfer.Incoming) -> None:
         """Decide, take the stream, keep it for COMMIT."""
         refuse_unknown_critical(request.parameters, ())
+        if request.replace and not _allows(call, "transfer.replace", request.name, request.pool):
+            raise transfer.Denied("replacing is not allowed to this client")
         owner = call.principal.name
         pool = self._pool(request.pool)
         key = (owner, request.transfer_id)
@@ -198,10 +200,17 @@ class TransferResponders:
     @_storage_errors_told
     async def list_names(self, call: Call, request: transfer.ListNames) -> transfer.Listing:
         """Names in order, a page at a time."""
-        limit = min(request.limit or 1000, 1000)
+        limit = min(request.limit or transfer.ENTRY_COUNT, transfer.ENTRY_COUNT)
         pool = self._pool(request.pool)
-        entries = await self._runner.run(pool.entries, request.after, limit + 1)
-        return transfer.Listing(tuple(_entry(e) for e in entries[:limit]), len(entries) > limit)
+        shown: list[transfer.Entry] = []
+        after = request.after
+        while len(shown) <= limit:
+            entries = await self._runner.run(pool.entries, after, limit + 1)
+            shown += [_entry(e) for e in entries if _allows(call, "transfer.list", e.name, request.pool)]
+            if len(entries) <= limit:
+                break
+            after = entries[-1].name
+        return transfer.Listing(tuple(shown[:limit]), len(shown) > limit)
 
     @transfer.Stat.responder
     @_storage_errors_told
@@ -224,7 +233,8 @@ class TransferResponders:
             transfer.PartialEntry(
                 p.name, p.size_bytes, p.held_bytes, p.owner, p.transfer_id, p.modified_ns, p.active
             )
-            for p in found[:1000]
+            for p in found[: transfer.ENTRY_COUNT]
+            if _allows(call, "transfer.list", p.name, request.pool)
         )
 
     @transfer.Discard.responder
@@ -257,3 +267,9 @@ def _open_window(pool: Pool, request: transfer.Outgoing) -> FileSource:
         raise InvalidArgument(f"offset {request.offset} is past the end, at {source.whole_bytes}")
     length = room if request.length is None else min(room, request.length)
     return pool.open_source(request.name, offset=request.offset, length=length)
+
+
+def _allows(call: Call, permission: str, name: str, pool: str) -> bool:
+    """What a name in the answer, or a flag of the request, needs beyond the call's own permission."""
+    policy = call.connection.serving.policy
+    return bool(policy.decide(call.principal.name, permission, name, pool).allowed)

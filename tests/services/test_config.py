@@ -40,8 +40,6 @@ sync_bytes = "16M"
 spool_low_bytes = 1024
 call_seconds = 30
 keepalive_seconds = 2.5
-[rate]
-bytes_per_second = "200M"
 """
 
 
@@ -98,7 +96,6 @@ class MeaningTests(ConfigCase):
         )
         self.assertEqual((limits.call_seconds, limits.keepalive_seconds), (30.0, 2.5))
         self.assertEqual(limits.streams, DEFAULT_LIMITS.streams)
-        self.assertEqual(config.bytes_per_second, 200 << 20)
         self.assertEqual(config.warnings, ())
 
     def test_empty(self) -> None:
@@ -137,7 +134,7 @@ class RefusalTests(ConfigCase):
     def test_unknown_keys(self) -> None:
         """Each unknown key is named, with those that are known."""
         for text, expected in [
-            ("[stor]", "stor: unknown key; known are store, pool, device, policy, rule, limits, rate"),
+            ("[stor]", "stor: unknown key; known are store, pool, device, policy, rule, limits"),
             ("x = 1", "x: unknown key"),
             ("[store]\nsize = 1", "[store]: size: unknown key; known are mode, quota"),
             ("[pool.a]\ndirectory = '/a'\npath = '/a'", "[pool.a]: path: unknown key; known are directory"),
@@ -145,7 +142,6 @@ class RefusalTests(ConfigCase):
             ("[policy]\ndefault = 'allow'", "[policy]: default: unknown key"),
             ("[[rule]]\nprincipal = ['a']", "[[rule]] 1: principal: unknown key; known are principals, perm"),
             ("[limits]\nstream = 1", "[limits]: stream: unknown key; known are handshake_seconds, "),
-            ("[rate]\nbytes = 1", "[rate]: bytes: unknown key; known are bytes_per_second"),
             ('"a\\nb" = 1', "'a\\nb': unknown key"),
             (f"{'k' * 100} = 1", f"'{'k' * 80}': unknown key"),
         ]:
@@ -196,8 +192,6 @@ class RefusalTests(ConfigCase):
             ("[limits]\npacket_bytes = '1G'", "must not be more than 33554408"),
             (f"[limits]\nstreams = {2**63}", "must not be more than"),
             ("[limits]\nspool_low_bytes = '8M'", "must not be more than spool_high_bytes, which is 4194304"),
-            ("[rate]\nbytes_per_second = 0", "'0' lets nothing through"),
-            ("[rate]\nbytes_per_second = '1Q'", "bytes_per_second: '1Q' is not a number"),
         ]:
             self.assertIn(expected, self.refused(text), text)
 
@@ -247,4 +241,4 @@ class RefusalTests(ConfigCase):
 
 def attrs_without_warnings(config: Config) -> tuple[object, ...]:
     """All but the warnings."""
-    return (config.store, config.pools, config.devices, config.policy, config.limits, config.bytes_per_second)
+    return (config.store, config.pools, config.devices, config.policy, config.limits)

@@ -12,6 +12,7 @@ from rpcstream.errors import ConnectionClosed, StorageError
 from rpcstream.limits import EXTENT_BYTES
 from rpcstream.net.threads import InlineRunner
 from rpcstream.programs import transfer
+from rpcstream.services.policy import Rule, RulePolicy
 from rpcstream.services.receiving import ReceiveOptions, receive
 from rpcstream.services.sending import SendOptions, Sent, send
 from rpcstream.services.transfers import TransferResponders
@@ -232,3 +233,34 @@ class TransferTests(SynchronousTestCase):
             sending = send(self.pair.client, source, SendOptions("a", ID), self.runner)
             self.assertRaises(StorageError, self.pair.result_of, Deferred.fromCoroutine(sending))
         self.assertFalse((self.store / "a").exists())
+
+
+class PermissionTests(SynchronousTestCase):
+    """What rules say about names and flags, beyond the permission of the call."""
+
+    def setUp(self) -> None:
+        store = Path(self.mktemp())
+        store.mkdir()
+        for name in ("mine-1", "mine-2", "other-1", "other-2"):
+            (store / name).write_bytes(b"x")
+        pool = Pool(store)
+        self.addCleanup(pool.close)
+        runner = InlineRunner()
+        rules = [Rule(("tester",), ("transfer.list", "transfer.write"), names=("mine-*",))]
+        self.pair = ConnectedPair(
+            TransferResponders({"default": pool}, runner), runner=runner, policy=RulePolicy(rules)
+        )
+
+    def test_list_shows_what_is_allowed(self) -> None:
+        """Names that the rules hide are not listed, page by page."""
+        listing = self.pair.result_of(self.pair.client.call(transfer.ListNames("", "", 10)))
+        self.assertEqual(([e.name for e in listing.entries], listing.more), (["mine-1", "mine-2"], False))
+        page = self.pair.result_of(self.pair.client.call(transfer.ListNames("", "", 1)))
+        self.assertEqual(([e.name for e in page.entries], page.more), (["mine-1"], True))
+        page = self.pair.result_of(self.pair.client.call(transfer.ListNames("", "mine-2", 1)))
+        self.assertEqual((page.entries, page.more), ((), False))
+
+    def test_replace_is_a_permission_of_its_own(self) -> None:
+        """Who may write may not replace unless that is allowed, too."""
+        request = transfer.Incoming("mine-1", "", transfer.SourceKind.FILE, 1, True, True, None, ID, b"")
+        self.assertRaises(transfer.Denied, self.pair.result_of, self.pair.client.open(request))
