@@ -44,8 +44,9 @@ class MessageDeadline:
         self._received_bytes = received_bytes
         if not core.message_count and now - self._made_at >= limits.first_message_seconds:
             return "idle", f"no message within {limits.first_message_seconds:g} s"
-        pending, number = core.pending, core.message_number
-        if pending is None or number != self._number or (core.is_within_stream_data and moved):
+        pending = core.pending
+        number = core.message_number if pending is not None else 0
+        if not number or number != self._number or (core.is_within_stream_data and moved):
             self._number = number
             # It began after the last look: the deadline shall not be late for it.
             self._begun_at = now - self._step_seconds

@@ -100,12 +100,15 @@ class IncomingStream(StreamBase[R_co]):
         self.fail_with(OperationAborted("the receiver did not take all data"))
 
     def end_received(self) -> None:
-        """End of data: the opener owes a finish."""
-        if self._is_closed or self._at_end:
+        """
+        End of data: the opener owes a finish.
+
+        An upload has all its data when its finish has come, not before: its
+        opener may still abort.
+        """
+        if self._is_closed or self._at_end or not self.is_opener:
             return
-        if not self.is_opener:
-            self._reach_end()
-        elif self._is_opening:
+        if self._is_opening:
             self._finish_owed = True
         else:
             self._send_finish()
@@ -188,6 +191,13 @@ class IncomingStream(StreamBase[R_co]):
             return batch
 
         return self.next_piece().addCallback(gather)
+
+    def take_spooled(self) -> list[Piece]:
+        """All that waits, for a consumer that takes what comes from here on in another way."""
+        taken: list[Piece] = []
+        while self._spool:
+            taken.append(self._take(None))
+        return taken
 
     def _take(self, limit_bytes: int | None) -> Piece:
         piece = self._spool.take(limit_bytes)
