@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 from rpcstream.net.calls import DownloadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.services.reading import send_pieces
+from rpcstream.net.reading import send_pieces
+from rpcstream.services.lanes import decide_lane, lane_of
 from rpcstream.storage.extents import NOTHING_HELD, Held
 from rpcstream.storage.sources import FileSource
 
@@ -39,7 +40,7 @@ class OutgoingTransfer:
         """Whether the whole content was asked for; only then COMMIT means something."""
         return self.request.offset == 0 and self.request.length is None
 
-    async def give(self, call: DownloadCall[transfer.Offer], packet_bytes: int) -> None:
+    async def give(self, call: DownloadCall[transfer.Offer]) -> None:
         """
         Decide for the transfer and send its stream.
 
@@ -47,22 +48,28 @@ class OutgoingTransfer:
         """
         source, request = self._source, self.request
         held = Held(request.held.bitmap, request.held.digests).check() if self.is_whole else NOTHING_HELD
+        decision = decide_lane(call, request.parameters, source.size_bytes)
+        packet_bytes = decision.packet_bytes
         offer = transfer.Offer(
             size=source.whole_bytes,
             kind=transfer.SourceKind(source.kind),
             sparse=request.sparse,
             mode=source.mode or 0,
             packet_bytes=packet_bytes,
-            lane=transfer.Lane.SHARED,
+            lane=decision.lane,
         )
         stream = call.accept(
             offer, total_bytes=source.size_bytes, packet_bytes=packet_bytes, sparse=request.sparse
         )
+        lane = lane_of(stream, decision.lane)
         if self.is_whole:
             self._verified = self._runner.run(source.verify, held, lambda: self._cancelled)
             self._verified.addErrback(self._failed)
         pieces = source.pieces(held.bitmap, packet_bytes, sparse=request.sparse)
-        await send_pieces(stream, pieces, self._serial)
+        if lane is not None:
+            await lane.send(stream, pieces)
+        else:
+            await send_pieces(stream, pieces, self._serial)
         await self._serial.run(source.check_unchanged)
 
     def _failed(self, failure: Failure) -> bytes:

@@ -21,7 +21,8 @@ from rpcstream.net.progress import Progress
 from rpcstream.net.protection import Protection, protection_of
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.services.reading import send_pieces
+from rpcstream.net.reading import send_pieces
+from rpcstream.services.lanes import ask_for_lane, lane_of
 from rpcstream.storage.extents import LARGEST_BYTES, Held, extent_count, extent_length, indexes_of
 from rpcstream.storage.sources import ContentKind, Hole, Source
 
@@ -191,6 +192,7 @@ async def _open(
         mode=options.mode,
         transfer_id=options.transfer_id,
         discard=discard,
+        parameters=ask_for_lane(connection),
     )
     return await connection.open(request, total_bytes=source.size_bytes)
 
@@ -205,13 +207,14 @@ async def _one_round(
 ) -> bytes:
     """Send what is missing and compare what is held; returns the bitmap of extents that differ."""
     grant = stream.reply
+    lane = lane_of(stream, grant.lane)
     held = Held(grant.held.bitmap, grant.held.digests).check()
     held_bytes = held_byte_count(held.bitmap, source.size_bytes)
     if not counters.resumed_from:
         counters.resumed_from = held_bytes
     if options.bytes_per_second is not None:
         stream.limit_rate(options.bytes_per_second)
-    stream.packet_bytes = min(stream.packet_bytes, grant.packet_bytes)
+    stream.packet_bytes = grant.packet_bytes if lane else min(stream.packet_bytes, grant.packet_bytes)
     opened(stream, held_bytes)
     cancelled = [False]
     is_pipe = source.kind is ContentKind.PIPE
@@ -219,7 +222,11 @@ async def _one_round(
     verifying = None if is_pipe else runner.run(source.verify, held, lambda: cancelled[0])
     try:
         pieces = source.pieces(held.bitmap, stream.packet_bytes, sparse=options.sparse)
-        await send_pieces(stream, counters.counting(pieces), SerialRunner(runner))
+        if lane is not None:
+            counters.lane = stream.lane
+            await lane.send(stream, counters.counting(pieces))
+        else:
+            await send_pieces(stream, counters.counting(pieces), SerialRunner(runner))
         await stream.finish()
         counters.add(stream.progress)
     except BaseException as error:
