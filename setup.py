@@ -23,11 +23,11 @@ setup(
         "cryptography>=45",
         "construct>=2.10.70,<2.11",
         "blake3>=1",
-        "lark>=1.1",
         "lark>=1.2",
         "attrs>=23.2",
         "click>=8.1",
         "rich>=13",
+        "scramp>=1.4",
     ],
     extras_require={
         "test": ["hypothesis>=6.100"],
