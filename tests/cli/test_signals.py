@@ -131,6 +131,37 @@ class SignalTests(RealCase):
         self.assert_error(self.finish(process), 130, "interrupted by SIGINT; run the same command again")
         self.assertLess(time.monotonic() - began, 2)
 
+    def test_destination_killed(self) -> None:
+        """With --retry a destination that is killed and comes back costs only what was not durable."""
+        folder = self.folder / "killed"
+        (folder / "store").mkdir(parents=True)
+        arguments = (
+            *("destination", "--listen", f"unix:{folder / 'socket'}", "--store", str(folder / "store")),
+            *("--pki", str(self.pki)),
+        )
+        first = Daemon(folder / "first.log", *arguments)
+        self.addCleanup(first.stop)
+        first.listening(1)
+        source = self.file("surviving", 30 * MIB)
+        url = f"rpcstream+unix:///surviving?socket={folder / 'socket'}"
+        process = self.start("send", str(source), url, "--bwlimit", "20M", "--retry", "5", "--json")
+        assert process.stdout is not None
+        while True:
+            moved = json.loads(process.stdout.readline())
+            if moved["event"] == "progress" and moved["bytes"] > 16 * MIB:
+                break
+        first.process.kill()
+        first.process.wait()
+        second = Daemon(folder / "second.log", *arguments)
+        self.addCleanup(second.stop)
+        finished = self.finish(process)
+        self.assertEqual((finished.status, finished.stderr), (0, ""), finished.stdout)
+        done = finished.objects[-1]
+        self.assertGreaterEqual(done["resumed_from"], 8 * MIB)
+        self.assertEqual(done["resumed_from"] + done["sent_bytes"], 30 * MIB)
+        self.assertIn("note", [each["event"] for each in finished.objects])
+        self.assertEqual((folder / "store" / "surviving").read_bytes(), source.read_bytes())
+
     def test_before_anything(self) -> None:
         """A signal while it connects to a silent server ends it at once."""
         with socket.create_server(("127.0.0.1", 0)) as server:
