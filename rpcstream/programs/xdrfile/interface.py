@@ -57,13 +57,14 @@ class Interface:
     def __repr__(self) -> str:
         return f"<Interface {self.name}: {len(self.procedures)} procedures>"
 
-    def procedure(self, key: str | int) -> DeclaredProcedure:
+    def procedure(self, key: str | int, program: Program | None = None) -> DeclaredProcedure:
         """
         Find a procedure.
 
         @param key: its number, or a name: the one in the file, with or without what
             comes before C{_PROC_}, or that of its class; case, C{_} and C{-} do not
             matter.
+        @param program: one of L{programs}, where they have procedures of the same name.
         @raise BadValue: there is none, or there are several.
         """
         if isinstance(key, str) and key.isascii() and key.isdigit():
@@ -74,6 +75,7 @@ class Interface:
             # Where names differ in case only, the exact one is meant.
             found = [each for each in self.procedures if key in (each.c_name, each.request.__name__)]
             found = found or self._by_name.get(plain(key), [])
+        found = [each for each in found if program in (None, each.request.__procedure__.program)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -81,9 +83,9 @@ class Interface:
             raise BadValue("procedure", f"{key!r} can be {names}")
         raise BadValue("procedure", f"{self.name} has no procedure {key!r}{self._like(key)}")
 
-    def find(self, key: str | int) -> type[Request]:
+    def find(self, key: str | int, program: Program | None = None) -> type[Request]:
         """The request class of L{procedure}."""
-        return self.procedure(key).request
+        return self.procedure(key, program).request
 
     def _like(self, key: str | int) -> str:
         close = difflib.get_close_matches(plain(str(key)), self._by_name, 3, 0.75)

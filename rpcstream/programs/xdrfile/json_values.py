@@ -117,8 +117,17 @@ def from_json(codec: Codec[Any], data: Any) -> Any:
 
 
 def to_json(codec: Codec[Any], value: Any) -> Any:
-    """The JSON for a value; C{json.dumps} makes pure ASCII of it if it is left alone."""
-    return _write(codec.construct, value)
+    """
+    The JSON for a value; C{json.dumps} makes pure ASCII of it if it is left alone.
+
+    @raise BadValue: the value is not of this layout.
+    """
+    try:
+        return _write(codec.construct, value)
+    except Exception:
+        # The codec says what is wrong with it.
+        codec.encode(value)
+        raise
 
 
 # --- from JSON ------------------------------------------------------------------------

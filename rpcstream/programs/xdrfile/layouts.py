@@ -43,6 +43,9 @@ __all__ = ["Layouts", "located"]
 _UNLIMITED = (1 << 32) - 1
 """C{x<>}: whatever a count can say; messages have limits of their own."""
 
+_NO_MEMBERS = frozenset({"mro", *dir(int)})
+"""What an IntEnum has already."""
+
 _BUILTIN: Mapping[str, Any] = {
     "bool": bool,
     "char": Char,
@@ -86,6 +89,7 @@ class Layouts:
         # Types being made, each with the number of indirections that were open then.
         self._under_way: dict[tuple[XDRFile, str], int] = {}
         self._indirections = 0
+        self._fields: dict[tuple[XDRFile, int], dict[str, Any]] = {}
         self._enums: dict[tuple[XDRFile, int], type[enum.IntEnum]] = {}
         self._class_names: set[str] = set()
 
@@ -227,6 +231,10 @@ class Layouts:
 
         @raise BadXDRFile: a name is there twice, or there is no field.
         """
+        key = file, body.offset
+        if key in self._fields:
+            # Once for the struct, once more for a request of the same fields.
+            return dict(self._fields[key])
         declared: dict[str, Any] = {}
         for field in body.fields:
             name = field.name.text
@@ -238,7 +246,8 @@ class Layouts:
             declared[name] = self.declared(file, field, f"{owner}{class_name(name)}")
         if not declared:
             raise file.source.error(body.offset, "a struct needs a field")
-        return dict(zip(field_names(declared), declared.values(), strict=True))
+        self._fields[key] = dict(zip(field_names(declared), declared.values(), strict=True))
+        return dict(self._fields[key])
 
     def struct(self, file: XDRFile, name: str, fields: Mapping[str, Any]) -> type[Struct]:
         """A Struct class of these fields."""
@@ -250,7 +259,7 @@ class Layouts:
         """An IntEnum of these members."""
         key = file, body.offset
         if key not in self._enums:
-            names = field_names((member.name.text for member in body.members), dir(enum.IntEnum))
+            names = field_names((member.name.text for member in body.members), _NO_MEMBERS)
             numbers = self._scope.member_numbers(file, body)
             members: Sequence[tuple[str, int]] = list(zip(names, numbers, strict=True))
             # The checker knows enums with literal names only.
