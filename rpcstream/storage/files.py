@@ -81,6 +81,10 @@ class FileOperations:
         found = os.fstatvfs(fd)
         return found.f_bavail * found.f_frsize
 
+    def file_system(self, fd: int) -> os.statvfs_result:
+        """Sizes of the file system that C{fd} is on."""
+        return os.fstatvfs(fd)
+
     def punch(self, fd: int, offset: int, length: int) -> None:
         """Make a range a hole, of zeros and without blocks."""
         system_calls.fallocate(fd, system_calls.PUNCH_HOLE | system_calls.KEEP_SIZE, offset, length)

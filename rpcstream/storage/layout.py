@@ -8,6 +8,7 @@ The directories of one pool, opened once, and how names in them are opened.
         partials/NAME       0600      content being received
         journals/NAME                 its journal; locked by the one writer
         records/NAME                  digest and transfer id of published content
+        marks/NAME                    says that published content is incomplete
 
 Everything happens relative to these descriptors, so that nobody can lead us
 out of the pool by exchanging a directory for a link.
@@ -34,14 +35,14 @@ class Layout:
     """
     @ivar files: what every operation goes through.
     @ivar directory: the pool, for texts and for L{Path}s handed to users.
-    @ivar pool_fd: descriptor of the pool; C{partials_fd}, C{journals_fd} and
-        C{records_fd} likewise.
+    @ivar pool_fd: descriptor of the pool; C{partials_fd}, C{journals_fd},
+        C{records_fd} and C{marks_fd} likewise.
     @ivar device: the pool's device number; nothing on another one is served.
     """
 
     def __init__(self, directory: Path, state_directory: Path | None, files: FileOperations) -> None:
         """
-        @param state_directory: where journals and records lie, C{.rpcstream}
+        @param state_directory: where journals, records and marks lie, C{.rpcstream}
             in the pool by default; of one pool only.
         @raise ConfigurationError: the pool cannot be used; the text says why.
         """
@@ -58,6 +59,7 @@ class Layout:
             state_fd = own_fd if state_directory is None else self._private(os.fspath(state_directory), None)
             self.journals_fd = self._private("journals", state_fd)
             self.records_fd = self._private("records", state_fd)
+            self.marks_fd = self._private("marks", state_fd)
             self._probe_links()
         except OSError as error:
             self.close()
@@ -133,9 +135,9 @@ class Layout:
             self._check(name, found)
         return found
 
-    def open_published(self, name: str) -> int:
+    def open_published(self, name: str, access: int = os.O_RDONLY) -> int:
         """
-        Open a published name for reading.
+        Open a published name, for reading if C{access} does not say more.
 
         @raise NameNotFound: there is none.
         @raise NotRegular: as L{find}.
@@ -145,7 +147,7 @@ class Layout:
         if before is None:
             raise NameNotFound(f"there is no {name!r} in the pool", name)
         try:
-            fd = self.files.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.pool_fd)
+            fd = self.files.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.pool_fd)
         except FileNotFoundError:
             raise NameNotFound(f"there is no {name!r} in the pool", name) from None
         except OSError as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rpcstream.errors import NameNotFound, NameRefused, NotRegular
 from rpcstream.storage.journal import read_header, replay
 from rpcstream.storage.layout import Layout
+from rpcstream.storage.marks import Marks
 from rpcstream.storage.names import check_name
 from rpcstream.storage.records import Record, Records
 from rpcstream.storage.sources import ContentKind
@@ -26,7 +27,8 @@ class Entry(NamedTuple):
     @ivar size_bytes: of the content; C{allocated_bytes}: of the disk it takes.
     @ivar mtime_ns: last change, since the epoch.
     @ivar digest: of the content, if it came by a transfer and is unchanged.
-    @ivar incomplete: a device of which a transfer is not committed.
+    @ivar incomplete: a device of which a transfer is not committed, or content that an upload in
+        place writes, or has left unfinished.
     """
 
     name: str
@@ -59,8 +61,9 @@ class PartialEntry(NamedTuple):
 class Listing:
     """Looks at a pool without changing anything.  Thread-safe."""
 
-    def __init__(self, layout: Layout, records: Records, devices: Mapping[str, str]) -> None:
+    def __init__(self, layout: Layout, records: Records, marks: Marks, devices: Mapping[str, str]) -> None:
         self._layout = layout
+        self._marks = marks
         self._files = layout.files
         self._records = records
         self._devices = devices
@@ -97,9 +100,16 @@ class Listing:
         found = self._layout.find(name)
         if found is None:
             raise NameNotFound(f"there is no {name!r} in the pool", name)
-        digest = record.digest if record is not None and record.describes(found) else None
+        is_incomplete = self._marks.read(name, found.st_ino) is not None
+        is_known = record is not None and not is_incomplete and record.describes(found)
         return Entry(
-            name, ContentKind.FILE, found.st_size, found.st_blocks * 512, found.st_mtime_ns, digest, False
+            name,
+            ContentKind.FILE,
+            found.st_size,
+            found.st_blocks * 512,
+            found.st_mtime_ns,
+            record.digest if record is not None and is_known else None,
+            is_incomplete,
         )
 
     def _device_entry(self, name: str, record: Record | None) -> Entry:
@@ -112,11 +122,10 @@ class Listing:
             found = self._files.fstat(fd)
         finally:
             self._files.close(fd)
-        is_incomplete = self.is_incomplete(name)
+        inode = found.st_rdev or found.st_ino
+        is_incomplete = self.is_incomplete(name) or self._marks.read(name, inode) is not None
         # Nobody can tell whether something else has written to a device since; only whether it is the same.
-        is_known = (
-            record is not None and not is_incomplete and record.inode == (found.st_rdev or found.st_ino)
-        )
+        is_known = record is not None and not is_incomplete and record.inode == inode
         digest = record.digest if record is not None and is_known else None
         return Entry(
             name, ContentKind.DEVICE, size_bytes, size_bytes, found.st_mtime_ns,

@@ -26,6 +26,7 @@ from rpcstream.storage.files import FileOperations
 from rpcstream.storage.journal import Header, Journal
 from rpcstream.storage.layout import Layout
 from rpcstream.storage.listing import Entry, Listing, PartialEntry
+from rpcstream.storage.marks import Marks
 from rpcstream.storage.names import check_name
 from rpcstream.storage.quota import Quota
 from rpcstream.storage.receiving import Receiving, Request
@@ -33,6 +34,7 @@ from rpcstream.storage.records import Record, Records
 from rpcstream.storage.sources import FileSource
 from rpcstream.storage.targets import DeviceTarget, PartialTarget, Target
 from rpcstream.storage.upkeep import Upkeep
+from rpcstream.storage.volumes import Volumes
 
 __all__ = ["Finished", "Pool"]
 
@@ -62,6 +64,7 @@ class Pool:
 
     @ivar name: of the pool.
     @ivar directory: where it is.
+    @ivar volumes: its content as libvirt sees it, written in place.
     """
 
     def __init__(
@@ -103,9 +106,13 @@ class Pool:
             files or FileOperations(),
         )
         self._records = Records(self._layout)
-        self._listing = Listing(self._layout, self._records, self._devices)
+        self._marks = Marks(self._layout)
+        self._listing = Listing(self._layout, self._records, self._marks, self._devices)
         self._upkeep = Upkeep(self._layout, self._records, self._listing, self._devices)
         self._quota = Quota(quota_bytes, self._listing.used_bytes)
+        self.volumes = Volumes(
+            self._layout, self._upkeep, self._marks, self._records, self._quota, self._devices, mode
+        )
         self._active: dict[str, Receiving | None] = {}
         self._lock = threading.Lock()
         try:
@@ -172,19 +179,20 @@ class Pool:
             raise NameNotFound(f"there is no {name!r} in the pool", name) from None
         self._layout.files.fsync(self._layout.pool_fd)
         self._records.remove(name)
+        self._marks.remove(name)
 
     def open_source(self, name: str, *, offset: int = 0, length: int | None = None) -> FileSource:
         """
         Open a published file or declared device for sending, or a window of it.
 
-        @raise NameBusy: a transfer into the device is not committed.
+        @raise NameBusy: it is incomplete, see L{Entry}.
         @raise SizeMismatch: the window reaches past the end.
         """
         check_name(name)
         layout = self._layout
+        if self.stat(name).incomplete:
+            raise NameBusy(f"{name!r} is incomplete: what writes it has not finished", name)
         if name in self._devices:
-            if self._listing.is_incomplete(name):
-                raise NameBusy(f"{name!r} is incomplete: a transfer into it was not committed", name)
             fd = layout.files.open(self._devices[name], os.O_RDONLY | os.O_NONBLOCK)
             find = None
         else:

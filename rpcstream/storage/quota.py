@@ -30,6 +30,10 @@ class Quota:
         self._used_bytes: int | None = None
         self._lock = threading.Lock()
 
+    def measured(self) -> tuple[int | None, int]:
+        """The limit, C{None} for none, and what is used of it now."""
+        return self._limit_bytes, 0 if self._limit_bytes is None else self._measure()
+
     def charge(self, byte_count: int, name: str) -> None:
         """
         Count bytes that are about to be written to C{name}.

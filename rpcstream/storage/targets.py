@@ -180,6 +180,9 @@ class PartialTarget(Target):
         # It is published and durable.  What cannot be removed now, recover() removes at the next use.
         with suppress(OSError):
             publish.remove_leftovers(self.layout, self.name, self.journal)
+            if replace:
+                # It spoke of the file that had the name before, and tells so itself (by its inode).
+                self.layout.unlink_in(self.layout.marks_fd, self.name)
 
     def remove(self) -> None:
         try:
@@ -227,6 +230,7 @@ class DeviceTarget(Target):
         files = self.layout.files
         files.fsync(self.fd)
         self.records.write(self.name, record._replace(inode=self.inode, mtime_ns=0))
+        self.layout.unlink_in(self.layout.marks_fd, self.name)
         self.journal.remove()
         files.fsync(self.layout.journals_fd)
 
