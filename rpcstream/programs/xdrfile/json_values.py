@@ -1,24 +1,20 @@
 """
 Values as JSON and back, strictly, by their declared layout.
 
-    ===================  =====================================================
-    layout               JSON
-    ===================  =====================================================
-    integers             number, all 64 bits (JavaScript would round them)
-    float, double        number; or C{"NaN"}, C{"Infinity"}, C{"-Infinity"}
-    bool                 C{true}, C{false}
-    enum                 name of the member; its number is taken as well
-    string               string; a byte that is not UTF-8 is C{"\\udc80"} to
-                         C{"\\udcff"}, as Python's surrogateescape has it
-    opaque, char arrays  hexadecimal digits; C{{"base64": "..."}} is taken as
-                         well, and a UUID with its hyphens for 16 bytes
-    arrays               list
-    optional             the value or C{null}; a field may then be left out
-    union                C{{"type": number, "value": ...}}
-    void                 C{null}
-    struct               object with all fields; those with a default may be
-                         left out; an underscore behind a name (C{from_}) stays
-    ===================  =====================================================
+  - integers: a number, all 64 bits of it (JavaScript would round)
+  - float, double: a number; or C{"NaN"}, C{"Infinity"}, C{"-Infinity"}
+  - bool: C{true} or C{false}
+  - enum: the name of the member; its number is taken as well
+  - string: a string; a byte that is not UTF-8 is C{"\\udc80"} to C{"\\udcff"},
+    as Python's surrogateescape has it
+  - opaque and char arrays: hexadecimal digits; an object with the one key
+    C{"base64"} is taken as well, and for 16 bytes a UUID with its hyphens
+  - arrays: a list
+  - optional: the value or C{null}; a field may then be left out
+  - union: an object, C{"type"} the number of the arm and C{"value"} its value
+  - void: C{null}
+  - struct: an object with all fields, but for those with a default; an
+    underscore that a name was given (C{from_}) stays
 
 Errors are L{BadValue} with the field in the form that codecs use: C{disks[2].name}.
 Limits and ranges are those of the codec, which is asked before anything is returned.
