@@ -28,6 +28,8 @@ setup(
         "click>=8.1",
         "rich>=13",
         "scramp>=1.4",
+        "idna>=3",
+        "zope.interface>=6",
     ],
     extras_require={
         "test": ["hypothesis>=6.100"],

@@ -6,6 +6,8 @@ Skipped where the source is used without being installed.
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -49,6 +51,21 @@ class InstalledTests(TestCase):
         )
         # With one of these Twisted would lose its own plugins.
         self.assertFalse({"twisted/__init__.py", "twisted/plugins/__init__.py"} & self.files)
+
+    def test_requirements(self) -> None:
+        """Every library that the package imports is named as a requirement, not had by chance."""
+        named = {re.split(r"[^\w.-]", text)[0].lower() for text in self.distribution.requires or ()}
+        # Where the import is called otherwise than the distribution.
+        names = {"OpenSSL": "pyopenssl", "service_identity": "service-identity", "zope": "zope.interface"}
+        imported: set[str] = set()
+        for path in Path(rpcstream.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported.update(alias.name.split(".")[0] for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    imported.add(node.module.split(".")[0])
+        imported -= {*sys.stdlib_module_names, "annotationlib", "rpcstream"}
+        self.assertLessEqual({names.get(name, name) for name in imported}, named)
 
     def test_version(self) -> None:
         """The version is the same wherever it is said, and in the changelog."""
