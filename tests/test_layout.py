@@ -239,7 +239,7 @@ class ModuleTests(TestCase):
                 continue
             exported = next(
                 (
-                    ast.literal_eval(node.value)
+                    [one.value for one in node.value.elts if isinstance(one, ast.Constant)]
                     for node in tree.body
                     if isinstance(node, ast.Assign)
                     and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
