@@ -19,6 +19,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from rpcstream.programs.base import Kind
+from rpcstream.programs.remote import REMOTE
 from rpcstream.programs.xdrfile import (
     Interface,
     describe,
@@ -26,9 +27,10 @@ from rpcstream.programs.xdrfile import (
     load,
     request_from_json,
     result_to_json,
+    to_json,
 )
-from rpcstream.programs.xdrfile.json_values import to_json
-from rpcstream.wire import HEADER_BYTES, ErrorInfo, codec_of, decode_header, decode_hole
+from rpcstream.programs.xdrfile.constructs import unnamed
+from rpcstream.wire import HEADER_BYTES, ErrorInfo, codec_of, composite, decode_header, decode_hole, xdr
 from tests.interop.captured import CALL, ERRORS, HEADERS, HOLE, MESSAGES
 from tests.interop.libvirt_source import X_FILES, libvirt_source
 
@@ -214,6 +216,33 @@ class StructsTests(SynchronousTestCase):
             layout_text(codec.construct),
             f"union {{{'; '.join(f'{number}: {text}' for number, text in enumerate(texts, 1))}}}",
         )
+
+
+class HandWrittenTests(SynchronousTestCase):
+    def test_layouts(self) -> None:
+        """What we declare of the remote program by hand is on the wire what its file says."""
+        found = compiled(X_FILES[0])
+        for number, request in REMOTE.procedures.items():
+            ours, theirs = request.__procedure__, found.find(number).__procedure__
+            self.assertIs(ours.kind, theirs.kind, ours)
+            self.assertEqual(shape(ours.arguments.construct), shape(theirs.arguments.construct), ours)
+            self.assertEqual(shape(ours.result.construct), shape(theirs.result.construct), ours)
+
+
+def shape(declaration: Any) -> tuple[Any, ...]:
+    """
+    A layout without what cannot be seen on the wire: names, structs, limits of what varies.
+    """
+    declaration = unnamed(declaration)
+    if isinstance(declaration, composite.Record):
+        return tuple(each for field in declaration.subcons for each in shape(field))
+    if isinstance(declaration, (composite.Array, composite.Optional)):
+        return (type(declaration).__name__, shape(declaration.subcon))
+    if isinstance(declaration, composite.Union):
+        return tuple((number, shape(arm)) for number, arm in sorted(declaration.arms.items()))
+    if isinstance(declaration, (xdr.Enumeration, xdr.Boolean)):
+        return ("int",)
+    return () if isinstance(declaration, xdr.Void) else (re.sub(r"<\d*>", "<>", layout_text(declaration)),)
 
 
 class CaptureTests(SynchronousTestCase):
