@@ -43,7 +43,7 @@ __all__ = [
     "DomainStatsRecord",
 ]
 
-DOMAIN_STATS_COUNT = 4096
+DOMAIN_STATS_COUNT = 16_384
 STATS_PARAMETER_COUNT = 262144
 
 
