@@ -13,8 +13,10 @@ from importlib import metadata
 
 import click
 
+from rpcstream.cli.call import call
 from rpcstream.cli.demo import demo
 from rpcstream.cli.digest import digest
+from rpcstream.cli.events import events
 from rpcstream.cli.jobs import cancel, jobs, submit
 from rpcstream.cli.output import make_output
 from rpcstream.cli.peek import peek
@@ -23,6 +25,7 @@ from rpcstream.cli.pki import pki
 from rpcstream.cli.pool import list_names, partials, remove, stat
 from rpcstream.cli.receive import receive
 from rpcstream.cli.running import leave
+from rpcstream.cli.screenshot import screenshot
 from rpcstream.cli.send import send
 from rpcstream.cli.xdr import xdr
 
@@ -34,6 +37,7 @@ URL is one of
   rpcstream+tls://HOST[:PORT]/NAME[?pool=NAME]   mutual TLS, port 16514
   rpcstream+tcp://HOST[:PORT]/NAME               plain text
   rpcstream+unix:///NAME?socket=PATH             on this machine
+  DRIVER+tls://HOST/system#POOL/VOLUME           a volume of a libvirt host
 SIZE and RATE take K, M, G, T: powers of 1024.
 
 \b
@@ -67,8 +71,8 @@ def cli() -> None:
 
 
 for _command in (
-    cancel, demo, digest, jobs, list_names, partials, peek, ping, pki, receive, remove, send, stat, submit,
-    xdr,
+    call, cancel, demo, digest, events, jobs, list_names, partials, peek, ping, pki, receive, remove,
+    screenshot, send, stat, submit, xdr,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -13,7 +13,9 @@ import click
 
 from rpcstream.cli.dialing import dial, with_retries
 from rpcstream.cli.following import Following
-from rpcstream.cli.options import URL, Settings, need_name, transferring
+from rpcstream.cli.libvirt_transfer import receive_volume
+from rpcstream.cli.libvirt_uris import PLACE, VolumePlace
+from rpcstream.cli.options import Settings, need_name, transferring
 from rpcstream.cli.results import report_transfer
 from rpcstream.cli.running import AGAIN, AGAIN_WITH_RESUME, Session, run
 from rpcstream.cli.transfer_id import random_id, receive_id
@@ -29,10 +31,10 @@ __all__ = ["receive"]
 
 
 @click.command(short_help="Fetch a file.")
-@click.argument("url", type=URL)
+@click.argument("url", type=PLACE)
 @click.argument("target", type=click.Path(path_type=Path))
 @transferring
-def receive(settings: Settings, url: Url, target: Path, **options: Any) -> int:
+def receive(settings: Settings, url: Url | VolumePlace, target: Path, **options: Any) -> int:
     """
     Fetch what URL names into TARGET, a path or a directory.
 
@@ -40,6 +42,8 @@ def receive(settings: Settings, url: Url, target: Path, **options: Any) -> int:
     until then it is in .rpcstream/ beside it.  After an interruption the same
     command goes on where it stopped.
     """
+    if isinstance(url, VolumePlace):
+        return receive_volume(settings, url, target, **options)
     name = need_name(url)
     if str(target) == "-":
         # What is on its way to another program can be neither verified first nor resumed.

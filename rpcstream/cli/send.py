@@ -13,7 +13,9 @@ import click
 
 from rpcstream.cli.dialing import dial, with_retries
 from rpcstream.cli.following import Following
-from rpcstream.cli.options import SIZE, URL, Settings, need_name, transferring
+from rpcstream.cli.libvirt_transfer import send_volume
+from rpcstream.cli.libvirt_uris import PLACE, VolumePlace
+from rpcstream.cli.options import SIZE, Settings, need_name, transferring
 from rpcstream.cli.results import report_transfer
 from rpcstream.cli.running import AGAIN, AGAIN_WITH_RESUME, Session, run
 from rpcstream.cli.transfer_id import random_id, send_id
@@ -30,10 +32,10 @@ _PIPE_AGAIN = "a pipe cannot be read again: start it anew"
 
 @click.command(short_help="Send a file, block device or pipe.")
 @click.argument("source")
-@click.argument("url", type=URL)
+@click.argument("url", type=PLACE)
 @click.option("--size", type=SIZE, metavar="SIZE", help="How much comes out of the pipe, if known.")
 @transferring
-def send(settings: Settings, source: str, url: Url, **options: Any) -> int:
+def send(settings: Settings, source: str, url: Url | VolumePlace, **options: Any) -> int:
     """
     Send SOURCE, a file, a block device or - for standard input, to URL.
 
@@ -41,6 +43,8 @@ def send(settings: Settings, source: str, url: Url, **options: Any) -> int:
     visible under its name.  After an interruption the same command goes on where
     it stopped.
     """
+    if isinstance(url, VolumePlace):
+        return send_volume(settings, source, url, **options)
     need_name(url)
     sending = _Sending(settings, source, url, **options)
     return run(sending.run, settings.output, remedy=sending.remedy)

@@ -29,6 +29,7 @@ class BulkConnections:
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
         self._connections: set[Connection] = set()
+        self._dialing: set[Deferred[Connection]] = set()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -43,7 +44,12 @@ class BulkConnections:
         """
         if self._is_closed:
             raise ConnectionClosed("the connection was closed")
-        connection = await self._dial()
+        dialing = self._dial()
+        self._dialing.add(dialing)
+        try:
+            connection = await dialing
+        finally:
+            self._dialing.discard(dialing)
         self._connections.add(connection)
         connection.when_closed().addCallback(lambda _: self._connections.discard(connection))
         try:
@@ -58,4 +64,6 @@ class BulkConnections:
     def close(self) -> Deferred[Any]:
         """Close all; their streams fail.  Fires when they are gone."""
         self._is_closed = True
+        for dialing in list(self._dialing):
+            dialing.cancel()
         return DeferredList([connection.close() for connection in self._connections])

@@ -21,6 +21,7 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -146,6 +147,10 @@ class ConnectionService(Host, ClientService):
             why = f": {self._last_error}" if self._last_error is not None else ""
             raise ConnectionClosed(f"no connection{why}") from None
 
+    def _next_turn(self) -> Deferred[None]:
+        """The calls of a lost connection fail before C{ClientService} has heard of the loss."""
+        return deferLater(self.clock, 0)
+
     def call(
         self, request: Procedure[R], *, timeout_seconds: float | None = CONNECTION_DEFAULT
     ) -> Deferred[R]:
@@ -166,8 +171,7 @@ class ConnectionService(Host, ClientService):
             except ConnectionClosed as error:
                 if error.may_have_run and (not request.__procedure__.idempotent or tries >= TRIES):
                     raise
-            # The service learns of the loss in the same turn of the reactor; wait for the next.
-            await connection.when_closed()
+            await self._next_turn()
             tries += 1
 
     def start_stream(self, request: Any, shared: bool, options: dict[str, Any]) -> Deferred[Any]:
@@ -198,7 +202,7 @@ class ConnectionService(Host, ClientService):
                     await connection.subscribe(subscription, lambda: self._confirmed.add(subscription))
                     return
                 except ConnectionClosed:
-                    await connection.when_closed()
+                    await self._next_turn()
         except BaseException:
             self._forget(subscription)
             raise

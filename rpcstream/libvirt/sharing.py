@@ -33,9 +33,6 @@ def watch_shared(stream: StreamBase[Any], clock: Any, seconds: float = SHARED_PA
 
     def look() -> None:
         nonlocal paused_at, seen
-        if stream.is_closed:
-            watching.stop()
-            return
         progress = stream.progress
         moved, seen = progress.byte_count != seen, progress.byte_count
         if moved or progress.stalled_by != PAUSED_CONSUMER:
@@ -43,7 +40,6 @@ def watch_shared(stream: StreamBase[Any], clock: Any, seconds: float = SHARED_PA
         elif paused_at is None:
             paused_at = clock.seconds()
         elif clock.seconds() - paused_at >= seconds:
-            watching.stop()
             stream.fail_with(
                 OperationAborted(
                     f"its reader took nothing for {seconds:g} s and held up a shared connection; "
@@ -53,4 +49,5 @@ def watch_shared(stream: StreamBase[Any], clock: Any, seconds: float = SHARED_PA
 
     watching = LoopingCall(look)
     watching.clock = clock
-    watching.start(_INTERVAL_SECONDS, now=False).addErrback(lambda _: None)
+    watching.start(_INTERVAL_SECONDS, now=False)
+    stream.when_closed().addBoth(lambda _: watching.stop())
