@@ -98,6 +98,7 @@ class DuplexStream(OutgoingStream[R_co], IncomingStream[R_co]):
 
     def finish_requested(self) -> None:
         """The opener wants no more of our data: whoever waits to send it shall not wait for its credit."""
+        self._finish_waits = True
         self._discard_pending()
         IncomingStream.finish_requested(self)
 

@@ -192,8 +192,9 @@ class OutgoingStream(StreamBase[R_co]):
                 return None
             self._pending.popleft()
             return self._link.core.send_hole(self._core, head.length)
-        limit = min(self._packet_limit(), self._core.sendable_bytes)
-        if limit <= 0 or (limit < self._sliver_bytes and limit < self._pending_bytes):
+        wanted = self._packet_limit()
+        limit = min(wanted, self._core.sendable_bytes)
+        if limit <= 0 or (limit < self._sliver_bytes and limit < min(wanted, self._pending_bytes)):
             return None
         data = self._gather(limit)
         self._pending_bytes -= len(data)
@@ -247,6 +248,11 @@ class OutgoingStream(StreamBase[R_co]):
         self._stop_pause()
         if not self._is_closed:
             self._link.want_write(self)
+
+    @property
+    def bucket(self) -> TokenBucket | None:
+        """The rate limit, C{None} for none."""
+        return self._bucket
 
     def _must_pause(self) -> bool:
         if self._pause_timer is not None:
