@@ -35,10 +35,10 @@ async def send_from(stream: OutgoingStream[Any], source: Sendable) -> Progress:
             await stream.send(bytes(source))
         elif isinstance(source, Path):
             await _send_path(stream, source)
+        elif hasattr(source, "__aiter__"):  # before read(): an incoming stream has both
+            await _send_async(stream, cast("AsyncIterable[bytes]", source))
         elif hasattr(source, "read"):
             await _send_file(stream, cast("IO[bytes]", source))
-        elif hasattr(source, "__aiter__"):
-            await _send_async(stream, cast("AsyncIterable[bytes]", source))
         elif hasattr(source, "resumeProducing"):
             await _send_producer(stream, source)
         else:
