@@ -111,6 +111,12 @@ class Limits:
     """C{write()}, which cannot wait, raises L{rpcstream.errors.BufferFull} above it."""
     packet_bytes: int = 256 * KIB
     """Payload of a stream packet between rpcstream peers on the shared lane."""
+    exclusive_lanes: int = 0
+    """Connections of one process that a worker may have taken over, two threads each; 0: none ever."""
+    exclusive_packet_bytes: int = 1 * MIB
+    """Payload of a stream packet on such a connection, up to 4 MiB."""
+    exclusive_least_bytes: int = 4 * MIB
+    """Content shorter than this is not worth a worker."""
     not_sent_bytes: int = 128 * KIB
     """TCP_NOTSENT_LOWAT: keeps calls from queueing behind bulk in the kernel."""
     stall_seconds: float = 3600.0

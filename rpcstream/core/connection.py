@@ -309,7 +309,8 @@ class Connection(Parts):
 
     def propose_switch(self, stream: Stream) -> None:
         """
-        C{stream} is to have the connection for itself: no more calls, either way.
+        C{stream} is to have the connection for itself: no more calls, either way,
+        and no credit any more, for it and whatever comes after it.
 
         @raise BadState: not the only stream, or not open.
         """
@@ -317,6 +318,8 @@ class Connection(Parts):
             raise BadState("only the one open stream of a connection can have it for itself")
         self._link.advance(ConnectionInput.PROPOSE_SWITCH)
         self._link.switching = stream
+        stream.send_credit = stream.receive_credit = None
+        self._table.send_initial = self._table.receive_initial = None
 
     def complete_switch(self, stream: Stream) -> None:
         """

@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rpcstream.core.connection import Connection
 from rpcstream.core.events import CallReceived, MessageReceived, ReplyFailed, ReplyReceived
 from rpcstream.errors import CallCancelled, ConnectionClosed, PeerError, RemoteError, RPCStreamError
 from rpcstream.limits import DEFAULT_LIMITS, MESSAGE_BYTES, Limits
 from rpcstream.net.calls import Call
 from rpcstream.net.duplex import DuplexStream
 from rpcstream.net.incoming import IncomingStream
+from rpcstream.net.lane.guarded import GuardedConnection
 from rpcstream.net.link import Link
 from rpcstream.net.opening import Opening
 from rpcstream.net.outgoing import OutgoingStream
@@ -72,7 +72,7 @@ class ClientConnection:
     ) -> None:
         self.limits = limits
         self.clock = clock
-        core = Connection(opener=True, limits=limits, clock=clock.seconds)
+        core = GuardedConnection(opener=True, limits=limits, clock=clock.seconds)
         self.link = Link(core, self, clock, runner, limits)
         self.features: tuple[str, ...] = ()
         self.server_software = ""

@@ -15,7 +15,8 @@ from rpcstream.errors import ConnectRefused, RemoteError, RPCStreamError
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.endpoints import client_endpoint
-from rpcstream.net.flow_responders import FLOW_VERSION, SOFTWARE
+from rpcstream.net.flow_responders import FEATURES, FLOW_VERSION, SOFTWARE
+from rpcstream.net.lane.negotiation import lane_features
 from rpcstream.net.link import Link
 from rpcstream.net.opening import Opening
 from rpcstream.net.responders import Responders
@@ -92,7 +93,8 @@ async def hello(connection: ClientConnection) -> ClientConnection:
     @raise ConnectRefused: the other side is not rpcstream, or of another version.
     """
     initial = connection.limits.initial_credit_bytes
-    request = flow.Hello(FLOW_VERSION, FLOW_VERSION, SOFTWARE, initial, (), ())
+    features = FEATURES + lane_features(connection.limits)
+    request = flow.Hello(FLOW_VERSION, FLOW_VERSION, SOFTWARE, initial, features, ())
     try:
         welcome = await connection.call(request, timeout_seconds=connection.limits.handshake_seconds)
     except RemoteError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rpcstream.errors import InvalidArgument, RPCFailed
+from rpcstream.net.lane.negotiation import lane_features
 from rpcstream.programs import flow
 from rpcstream.programs.base import Kind
 from rpcstream.programs.parameters import refuse_unknown_critical
@@ -41,8 +42,10 @@ class FlowResponders:
         if not core.peer_is_rpcstream:
             core.peer_is_rpcstream = True
             core.enable_credit(initial, request.initial_credit_bytes)
+            connection.features = request.features
             connection.link.keepalive.start()
-        return flow.Welcome(FLOW_VERSION, SOFTWARE, initial, FEATURES, ())
+        features = FEATURES + lane_features(connection.limits)
+        return flow.Welcome(FLOW_VERSION, SOFTWARE, initial, features, ())
 
     @flow.Cancel.responder
     def cancel(self, call: Call, event: flow.Cancel) -> None:

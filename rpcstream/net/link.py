@@ -85,7 +85,7 @@ class Link(TwistedProtocol):
         self._tick_timer: IDelayedCall | None = None
         self._deadline = MessageDeadline(core, limits, 0.0, self.TICK_SECONDS)
         self._read_paused_at = 0.0
-        self._received_bytes = 0
+        self.received_bytes = 0
         self.keepalive = Keepalive(
             clock,
             limits.keepalive_seconds,
@@ -118,10 +118,14 @@ class Link(TwistedProtocol):
         """Called by Twisted with received bytes; what comes after the end has begun is nobody's."""
         if not self._is_open:
             return
-        self._received_bytes += len(data)
+        self.received_bytes += len(data)
         received = self.core.receive(data)
         for frame in self.core.take_outgoing():
             self.write_control(frame)
+        self.deliver(received)
+
+    def deliver(self, received: list[events.Event]) -> None:
+        """Tell streams and session what was received, here or by the lane that has the socket."""
         for event in received:
             if type(event) is events.StreamData:
                 event.stream.tag.data_received(event.data)
@@ -313,7 +317,7 @@ class Link(TwistedProtocol):
                 peer=self.peer,
                 code=code,
                 detail=detail,
-                received=self._received_bytes,
+                received=self.received_bytes,
                 sent=self.written_bytes,
             )
         self._end(ConnectionClosed(f"{code}: {detail}"))
@@ -370,7 +374,7 @@ class Link(TwistedProtocol):
         if not self._is_open:
             return
         now = self.clock.seconds()
-        late = self._deadline.late(now, self._received_bytes, not self._read_pauses)
+        late = self._deadline.late(now, self.received_bytes, not self._read_pauses)
         if late is not None:
             self.fail(*late)
         elif self._control.is_stuck(now):

@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rpcstream.core import events
-from rpcstream.core.connection import Connection
 from rpcstream.errors import (
     AccessDenied,
     ConnectionClosed,
@@ -33,6 +32,7 @@ from rpcstream.errors import (
 from rpcstream.net.answers import as_remote_error
 from rpcstream.net.calls import Call, DownloadCall, DuplexCall, StreamCall, UploadCall
 from rpcstream.net.identity import ANONYMOUS, Principal
+from rpcstream.net.lane.guarded import GuardedConnection
 from rpcstream.net.link import Link
 from rpcstream.net.responders import Responder, run_event
 from rpcstream.net.running import RunningCalls
@@ -58,6 +58,7 @@ class ServerConnection:
 
     @ivar principal: who it is, as verified by TLS or the kernel.
     @ivar link: the protocol below.
+    @ivar features: what the client's HELLO offered.
     """
 
     log = Logger()
@@ -65,12 +66,15 @@ class ServerConnection:
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self.limits = serving.limits
-        core = Connection(opener=False, limits=serving.limits, admit=self._admit, clock=serving.clock.seconds)
+        core = GuardedConnection(
+            opener=False, limits=serving.limits, admit=self._admit, clock=serving.clock.seconds
+        )
         core.admit_message = self._admit_message
         core.programs = serving
         self._core = core
         self.link = Link(core, self, serving.clock, serving.runner, serving.limits, serving.assembly)
         self.principal: Principal = Principal(ANONYMOUS, "anonymous", None, IPv4Address("TCP", "", 0))
+        self.features: tuple[str, ...] = ()
         self.subscriptions: set[tuple[int, int, int]] = set()
         self._lost_events: dict[tuple[int, int, int], int] = {}
         self._stream_count = 0

@@ -68,6 +68,8 @@ class StreamBase(Generic[R_co]):
     @ivar is_opener: whether this side called; then it finishes and aborts,
         otherwise it confirms and fails.
     @ivar errors: the program's own errors, by code.
+    @ivar lane: what moves the data: C{"shared"} or C{"exclusive"}.
+    @ivar lane_waits: tells what the exclusive lane waits for, while it has the data.
     @ivar abandoned: called when the peer aborts and nobody here waits for the
         stream, so that nobody here would hear of it.
     """
@@ -93,6 +95,8 @@ class StreamBase(Generic[R_co]):
         self._error: Exception | None = None
         self._is_closed = False
         self._closed = Waiters()
+        self.lane = "shared"
+        self.lane_waits: Callable[[], str | None] | None = None
         self.abandoned: Callable[[], object] = lambda: None
         core.tag = self
 
@@ -100,6 +104,16 @@ class StreamBase(Generic[R_co]):
     def is_opener(self) -> bool:
         """Whether this side called the procedure that opened the stream."""
         return self._core.opener
+
+    @property
+    def link(self) -> Link:
+        """The connection's protocol."""
+        return self._link
+
+    @property
+    def core_stream(self) -> Stream:
+        """The core's stream."""
+        return self._core
 
     @property
     def runner(self) -> Runner:
@@ -121,8 +135,12 @@ class StreamBase(Generic[R_co]):
             packet_count,
             self._link.clock.seconds() - self._opened_at,
             self.total_bytes,
-            None if self._is_closed else self._stalled_by(),
+            None if self._is_closed else self._waits_for(),
+            self.lane,
         )
+
+    def _waits_for(self) -> str | None:
+        return self._stalled_by() if self.lane_waits is None else self.lane_waits()
 
     def _counted(self) -> tuple[int, int, int]:
         """Data bytes, hole bytes and packets moved in this stream's direction."""
@@ -250,7 +268,7 @@ class StreamBase(Generic[R_co]):
             return
         seconds = self._link.limits.stall_seconds
         if now - self._moved_at >= seconds and not self._is_closed:
-            error = StreamStalled(self._stalled_by() or LOCAL_DISK, seconds)
+            error = StreamStalled(self._waits_for() or LOCAL_DISK, seconds)
             self._tell_failed(OperationAborted(str(error)), str(error))
             self._close(error)
 

@@ -15,6 +15,7 @@ from rpcstream.errors import BadState, InvalidArgument, OperationAborted
 from rpcstream.net.calls import UploadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
+from rpcstream.services.lanes import decide_lane, lane_of
 from rpcstream.services.receiving import held_of, write_stream
 from rpcstream.storage.receiving import Receiving
 
@@ -44,20 +45,26 @@ class IncomingTransfer:
         self._told_at = 0.0
         self._told_bytes = 0
 
-    async def take(self, call: UploadCall[transfer.Grant], packet_bytes: int) -> None:
+    async def take(self, call: UploadCall[transfer.Grant]) -> None:
         """
         Decide for the transfer and write its stream.
 
         Returning confirms the client's finish: all bytes are here, none is
         promised to be durable before COMMIT.
         """
-        receiving = self.receiving
+        receiving, request = self.receiving, self.request
+        decision = decide_lane(call, request.parameters, request.size)
         grant = transfer.Grant(
-            transfer.Verdict.SEND, None, held_of(receiving), packet_bytes, transfer.Lane.SHARED
+            transfer.Verdict.SEND, None, held_of(receiving), decision.packet_bytes, decision.lane
         )
-        stream = call.accept(grant, total_bytes=self.request.size, sparse=True)
+        stream = call.accept(grant, total_bytes=request.size, sparse=True)
+        lane = lane_of(stream, decision.lane)
         try:
-            await write_stream(stream, receiving, self._serial, lambda: self._tell(call))
+            if lane is not None:
+                await lane.receive(stream, receiving, written=lambda: self._tell(call))
+                await self._serial.run(receiving.finish)
+            else:
+                await write_stream(stream, receiving, self._serial, lambda: self._tell(call))
         except BadState as error:
             if not self._cancelled:
                 raise

@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from rpcstream.net.calls import DownloadCall
+from rpcstream.net.reading import send_pieces
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.net.reading import send_pieces
 from rpcstream.services.lanes import decide_lane, lane_of
 from rpcstream.storage.extents import NOTHING_HELD, Held
 from rpcstream.storage.sources import FileSource

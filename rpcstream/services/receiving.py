@@ -22,6 +22,7 @@ from rpcstream.net.spool import Hole
 from rpcstream.net.spool import Piece as StreamPiece
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
+from rpcstream.services.lanes import ask_for_lane, lane_of
 from rpcstream.services.sending import ROUNDS, Counters, Sent, all_extents, held_byte_count
 from rpcstream.storage.pool import Pool
 from rpcstream.storage.receiving import CommitOutcome, Receiving
@@ -161,8 +162,10 @@ async def _one_round(
         sparse=options.sparse,
         transfer_id=options.transfer_id,
         held=held_of(receiving),
+        parameters=ask_for_lane(connection),
     )
     stream = await connection.open(request)
+    lane = lane_of(stream, stream.reply.lane)
     size = stream.total_bytes = stream.reply.size
     held_bytes = held_byte_count(receiving.held.bitmap, size)
     if not counters.resumed_from:
@@ -173,6 +176,14 @@ async def _one_round(
     try:
         await runner.run(receiving.declare, size, sparse=options.sparse)
         verifying = runner.run(receiving.verify_held, lambda: cancelled[0])
+        if lane is not None:
+            counters.lane = stream.lane
+            await lane.receive(stream, receiving, bytes_per_second=options.bytes_per_second)
+            await runner.run(receiving.finish)
+            await stream.when_closed()
+            counters.add(stream.progress)
+            await verifying
+            return
         pace = None
         if options.bytes_per_second is not None:
             pace = Pace(options.bytes_per_second, connection.clock, stream.hold_back)

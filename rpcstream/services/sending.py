@@ -19,9 +19,9 @@ from rpcstream.net.client import ClientConnection
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.progress import Progress
 from rpcstream.net.protection import Protection, protection_of
+from rpcstream.net.reading import send_pieces
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.net.reading import send_pieces
 from rpcstream.services.lanes import ask_for_lane, lane_of
 from rpcstream.storage.extents import LARGEST_BYTES, Held, extent_count, extent_length, indexes_of
 from rpcstream.storage.sources import ContentKind, Hole, Source

@@ -106,7 +106,7 @@ class TransferResponders:
         self._incoming[key] = kept
         call.connection.when_lost(kept, lambda: self._drop_incoming(key, kept))
         try:
-            await kept.take(call, call.connection.link.packet_bytes)
+            await kept.take(call)
         except BaseException:
             call.connection.forget_lost(kept)
             self._drop_incoming(key, kept)
@@ -135,7 +135,7 @@ class TransferResponders:
                 self._drop_outgoing(call, key, before)
             self._outgoing[key] = given
         try:
-            await given.give(call, call.connection.link.packet_bytes)
+            await given.give(call)
         except BaseException:
             self._drop_outgoing(call, key, given)
             raise

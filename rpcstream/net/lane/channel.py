@@ -1,0 +1,114 @@
+"""
+What a lane reads and writes: a non-blocking socket, with TLS or without.
+
+The plain one is here; TLS's, which needs to know pyOpenSSL's insides, is
+L{rpcstream.net.lane.takeover.TLSChannel}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from abc import ABC, abstractmethod
+from typing import Final
+
+__all__ = ["WANT_READ", "WANT_WRITE", "Channel", "ChannelLost", "PlainChannel"]
+
+WANT_READ: Final = -1
+"""Nothing can be done before the descriptor is readable."""
+WANT_WRITE: Final = -2
+"""... before it is writable."""
+
+
+class ChannelLost(Exception):
+    """
+    Nothing more can be read or written.
+
+    @ivar in_order: whether the peer has said so (TLS: close_notify), rather than vanished.
+    """
+
+    def __init__(self, text: str, *, in_order: bool = False) -> None:
+        super().__init__(text or "the peer closed the connection")
+        self.in_order = in_order
+
+
+class Channel(ABC):
+    """
+    Used by one thread; only L{break_off} may come from another.
+
+    @ivar fileno: what to poll.
+    """
+
+    def __init__(self, handle: socket.socket) -> None:
+        self._handle = handle
+        self.fileno = handle.fileno()
+
+    @abstractmethod
+    def read(self, view: memoryview) -> tuple[int, int]:
+        """
+        Read all that is there, as far as it fits.
+
+        @return: how many bytes, and what to wait for (0 if C{view} is full).
+        @raise ChannelLost: nothing more will come; never when bytes were read.
+        """
+
+    @abstractmethod
+    def write(self, view: memoryview) -> int:
+        """
+        Write some of C{view}.  If it must wait it is to be called with the same bytes again.
+
+        @return: how many bytes; or what to wait for.
+        @raise ChannelLost: the peer takes no more.
+        """
+
+    @abstractmethod
+    def end(self) -> int:
+        """
+        Tell the peer that this was all.
+
+        @return: 0, or what to wait for: then call it again.
+        @raise ChannelLost: it cannot be told.
+        """
+
+    def break_off(self) -> None:
+        """Make all that is under way end with L{ChannelLost}, from any thread."""
+        with contextlib.suppress(OSError):  # it is broken off already
+            self._handle.shutdown(socket.SHUT_RDWR)
+
+
+class PlainChannel(Channel):
+    """TCP or UNIX without TLS."""
+
+    def read(self, view: memoryview) -> tuple[int, int]:
+        filled, size = 0, len(view)
+        while filled < size:
+            try:
+                count = self._handle.recv_into(view[filled:])
+            except BlockingIOError:
+                return filled, WANT_READ
+            except OSError as error:
+                if filled:
+                    return filled, WANT_READ
+                raise ChannelLost(os.strerror(error.errno or 0)) from None
+            if not count:
+                if filled:
+                    return filled, WANT_READ
+                raise ChannelLost("", in_order=True)
+            filled += count
+        return filled, 0
+
+    def write(self, view: memoryview) -> int:
+        try:
+            return self._handle.send(view)
+        except BlockingIOError:
+            return WANT_WRITE
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+
+    def end(self) -> int:
+        try:
+            self._handle.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+        return 0

@@ -1,0 +1,80 @@
+"""
+A connection's core that the reactor and a lane's thread may both use.
+
+Calls, replies and the ends of streams stay the reactor's, also while a lane has
+the connection; the thread receives and sends data.  Each holds the lock for
+microseconds only.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from rpcstream.core.connection import Connection
+from rpcstream.core.events import Event
+from rpcstream.core.streams import Stream
+from rpcstream.errors import RemoteError
+from rpcstream.wire.header import Header
+
+__all__ = ["GuardedConnection"]
+
+
+class GuardedConnection(Connection):
+    """
+    @ivar lock: hold it where several methods belong together, and for
+        C{receive} with C{take_outgoing}, which do not take it themselves: while
+        the reactor has the connection nobody else is there.
+    """
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.lock = threading.RLock()
+
+    def call(self, *args: Any, **keywords: Any) -> tuple[int, bytes]:
+        with self.lock:
+            return super().call(*args, **keywords)
+
+    def forget_call(self, serial: int) -> None:
+        with self.lock:
+            super().forget_call(serial)
+
+    def reply(self, header: Header, payload: bytes) -> bytes:
+        with self.lock:
+            return super().reply(header, payload)
+
+    def reply_error(self, header: Header, error: RemoteError) -> bytes:
+        with self.lock:
+            return super().reply_error(header, error)
+
+    def accept(self, header: Header, payload: bytes, *, sparse: bool = False) -> tuple[Stream, bytes]:
+        with self.lock:
+            return super().accept(header, payload, sparse=sparse)
+
+    def end(self, stream: Stream) -> bytes:
+        with self.lock:
+            return super().end(stream)
+
+    def finish(self, stream: Stream) -> bytes:
+        with self.lock:
+            return super().finish(stream)
+
+    def confirm(self, stream: Stream) -> bytes:
+        with self.lock:
+            return super().confirm(stream)
+
+    def abort(self, stream: Stream, reason: str = "") -> bytes:
+        with self.lock:
+            return super().abort(stream, reason)
+
+    def fail(self, stream: Stream, error: RemoteError) -> bytes:
+        with self.lock:
+            return super().fail(stream, error)
+
+    def receive_eof(self) -> list[Event]:
+        with self.lock:
+            return super().receive_eof()
+
+    def close(self) -> None:
+        with self.lock:
+            super().close()

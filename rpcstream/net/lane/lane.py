@@ -1,0 +1,297 @@
+"""
+The reactor's side of a lane: from the decision for it to the end of the connection.
+
+L{take_lane} is called as soon as both ends have agreed; L{Lane.send} or
+L{Lane.receive} then hands the connection over, once all that this side wrote
+has left the process, and moves the data of one stream.  There is no way back:
+the connection stays with its lane, for further streams of the same transfer and
+for COMMIT, until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from rpcstream.core.connection import Connection
+from rpcstream.core.events import Event
+from rpcstream.errors import BadState, ConnectionClosed, ResourceBusy
+from rpcstream.net.incoming import IncomingStream
+from rpcstream.net.lane import takeover
+from rpcstream.net.lane.guarded import GuardedConnection
+from rpcstream.net.lane.job import Job
+from rpcstream.net.lane.loop import LaneEnd, LaneLoop
+from rpcstream.net.lane.receiving import ReceiveJob, Sink
+from rpcstream.net.lane.sending import SendJob
+from rpcstream.net.lane.transport import LaneTransport
+from rpcstream.net.link import Link
+from rpcstream.net.outgoing import OutgoingStream
+from rpcstream.net.streams import StreamBase
+
+__all__ = ["Lane", "can_have_lane", "has_lane", "lane_count", "take_lane"]
+
+FLUSH_SECONDS = 0.001
+"""How often it is looked whether the socket has taken all output."""
+
+COUNT_SECONDS = 0.5
+"""How often the link is told what the lane has moved."""
+
+_lanes: dict[Link, Lane] = {}
+
+J = TypeVar("J", bound=Job)
+
+
+def lane_count() -> int:
+    """Lanes of this process."""
+    return len(_lanes)
+
+
+def has_lane(link: Link) -> bool:
+    """Whether this connection is a lane's: then every stream on it is."""
+    return link in _lanes
+
+
+def can_have_lane(link: Link) -> bool:
+    """
+    Whether the next stream of this connection can have it for itself: nothing
+    else goes on there, and the transport is one that can be taken over; or it
+    is a lane's already, and its job has ended.
+    """
+    core = link.core
+    if not isinstance(core, GuardedConnection) or core.stream_count or core.unanswered_call_count > 1:
+        return False
+    lane = _lanes.get(link)
+    if lane is not None:
+        return not lane.is_busy
+    return len(_lanes) < link.limits.exclusive_lanes and takeover.can_take(link.transport)
+
+
+def take_lane(stream: StreamBase[Any], control_calls: frozenset[tuple[int, int]]) -> Lane:
+    """
+    The stream is to have its connection for itself.  To be called in the turn in
+    which it was opened: from here on there is no credit on this connection.
+
+    @param control_calls: (program, procedure) of the calls that may still be made.
+    @raise BadState: there are other streams.
+    """
+    link = stream.link
+    lane = _lanes.get(link)
+    if lane is None:
+        link.core.propose_switch(stream.core_stream)
+        link.core.allowed_calls = control_calls
+        lane = _lanes[link] = Lane(link)
+        stream.when_closed().addBoth(lane.stream_closed)
+    stream.lane = "exclusive"
+    return lane
+
+
+class Lane:
+    """
+    @ivar is_busy: whether a stream's data is being moved.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._core: Connection = link.core
+        self._reactor = link.clock
+        self._loop: LaneLoop | None = None
+        self._job: Job | None = None
+        self._counted = 0, 0
+        self._timer: Any = None
+        self._trigger: Any = None
+        self.is_busy = False
+
+    # --- jobs ---------------------------------------------------------------------------
+
+    def send(
+        self, stream: OutgoingStream[Any], pieces: Iterator[Any], packet_bytes: int | None = None
+    ) -> Deferred[None]:
+        """
+        Send every piece (bytes, or holes with a C{length}); does not finish the stream.
+
+        @param pieces: used, and closed, by a thread.
+        @return: fires when all was written to the socket; fails with what ended
+            the stream, or with what C{pieces} raised: then abort the stream.
+        """
+
+        def make(core: GuardedConnection, loop: LaneLoop) -> SendJob:
+            return SendJob(
+                stream.core_stream,
+                core,
+                pieces,
+                packet_bytes or stream.packet_bytes,
+                lambda: stream.bucket,
+                self._reactor,
+                loop.wake,
+            )
+
+        return self._start(stream, make)
+
+    def receive(
+        self,
+        stream: IncomingStream[Any],
+        sink: Sink,
+        *,
+        written: Callable[[], None] = lambda: None,
+        bytes_per_second: float | None = None,
+    ) -> Deferred[None]:
+        """
+        Write all data of the stream to C{sink}, by a thread.
+
+        @param written: called in the reactor, now and then, after something was written.
+        @return: fires when the peer has sent all and it is written; fails with what
+            ended the stream, or with what C{sink} raised: then abort the stream.
+        """
+
+        def make(core: GuardedConnection, loop: LaneLoop) -> ReceiveJob:
+            return ReceiveJob(
+                stream.core_stream,
+                sink,
+                stream.take_spooled(),
+                self._reactor,
+                loop.wake,
+                written=written,
+                bytes_per_second=bytes_per_second,
+            )
+
+        return self._start(stream, make)
+
+    def _start(
+        self, stream: StreamBase[Any], make: Callable[[GuardedConnection, LaneLoop], Job]
+    ) -> Deferred[None]:
+        if self.is_busy:
+            raise ResourceBusy("this connection carries another stream")
+        self.is_busy = True
+        done: Deferred[None] = Deferred(lambda _: self._cancel())
+        closed = stream.when_closed()
+
+        def ended(result: Any) -> None:
+            self._job = None
+            self.is_busy = False
+            stream.lane_waits = None
+            self._add_bytes()
+            closed.addErrback(lambda _: None)
+            closed.cancel()
+            if not done.called:
+                done.callback(result)
+
+        def stream_failed(failure: Failure) -> None:
+            if self._job is not None:
+                self._job.fail(failure.value)
+            elif self.is_busy:
+                ended(failure)
+
+        def attach(loop: LaneLoop) -> None:
+            core = self._core
+            if stream.is_closed or done.called or not isinstance(core, GuardedConnection):
+                return
+            job = self._job = make(core, loop)
+            stream.lane_waits = lambda: job.waits_for
+            job.done.addBoth(ended)
+            job.start()
+            loop.attach(job)
+
+        closed.addErrback(stream_failed)
+        if self._loop is not None:
+            attach(self._loop)
+        else:
+            self._hand_over(stream, attach)
+        return done
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.done.cancel()
+        else:
+            self.is_busy = False
+
+    def stream_closed(self, _: Any) -> None:
+        """The first stream has ended; if that was before the hand-over there will be none."""
+        if self._loop is None:
+            _lanes.pop(self._link, None)
+
+    # --- the hand-over --------------------------------------------------------------------
+
+    def _hand_over(self, stream: StreamBase[Any], attach: Callable[[LaneLoop], None]) -> None:
+        # Never in this turn: Twisted may be in the midst of reading the socket.
+        self._reactor.callLater(0, self._try, stream, attach)
+
+    def _try(self, stream: StreamBase[Any], attach: Callable[[LaneLoop], None]) -> None:
+        link = self._link
+        transport: Any = link.transport
+        if stream.is_closed or not link.is_connected or transport.disconnecting:
+            return  # the stream tells
+        takeover.flush(transport)
+        if not takeover.is_flushed(transport) or not self._switched(stream):
+            self._reactor.callLater(FLUSH_SECONDS, self._try, stream, attach)
+            return
+        try:
+            self._take_over(transport)
+        except Exception as error:
+            link.log.failure("a lane could not take its connection over")
+            link.abort(f"the lane could not begin: {error}")
+            return
+        if self._loop is not None:
+            attach(self._loop)
+
+    def _switched(self, stream: StreamBase[Any]) -> bool:
+        try:
+            self._core.complete_switch(stream.core_stream)
+        except BadState:
+            return False  # calls wait for their replies, which come to the reactor still
+        return True
+
+    def _take_over(self, transport: Any) -> None:
+        channel = takeover.detach(transport)
+        core = self._core
+        if not isinstance(core, GuardedConnection):
+            raise BadState("this connection cannot be shared with a thread")
+        call = self._reactor.callFromThread
+        loop = self._loop = LaneLoop(
+            channel,
+            core,
+            deliver=lambda events: call(self._deliver, events),
+            reading=lambda reads: call(self._tell_reading, reads),
+            ended=lambda end: call(self._ended, transport, end),
+        )
+        link: Any = self._link
+        link.transport = LaneTransport(transport, loop)
+        self._trigger = self._reactor.addSystemEventTrigger("during", "shutdown", loop.abort)
+        loop.start()
+        self._count()
+
+    # --- what the loop tells ----------------------------------------------------------------
+
+    def _deliver(self, events: list[Event]) -> None:
+        self._link.deliver(events)
+
+    def _tell_reading(self, reads: bool) -> None:
+        if reads:
+            self._link.resume_reading(self)
+        else:
+            self._link.pause_reading(self)
+
+    def _count(self) -> None:
+        """Tell the link, twice a second, what goes past it."""
+        self._add_bytes()
+        self._timer = self._reactor.callLater(COUNT_SECONDS, self._count)
+
+    def _add_bytes(self) -> None:
+        loop, link = self._loop, self._link
+        if loop is not None:
+            written, received = loop.written_bytes, loop.received_bytes
+            link.written_bytes += written - self._counted[0]
+            link.received_bytes += received - self._counted[1]
+            self._counted = written, received
+
+    def _ended(self, transport: Any, end: LaneEnd) -> None:
+        self._timer.cancel()
+        self._add_bytes()
+        _lanes.pop(self._link, None)
+        self._reactor.removeSystemEventTrigger(self._trigger)
+        takeover.close(transport, end is LaneEnd.IN_ORDER)
+        job = self._job
+        if job is not None:
+            job.fail(ConnectionClosed(end.value))

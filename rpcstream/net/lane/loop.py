@@ -1,0 +1,321 @@
+"""
+The thread of a lane: it alone reads and writes the socket, until the end.
+
+Frames of the reactor (calls, replies, the ends of streams) come through
+L{LaneLoop.post} and go between packets; what is received goes to the job, or
+back to the reactor as events.  One eventfd wakes the thread for everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from twisted.logger import Logger
+
+from rpcstream.core.events import Event, FinishRequested, StreamData, StreamEnded, StreamHole
+from rpcstream.net.lane.channel import WANT_WRITE, Channel, ChannelLost
+from rpcstream.net.lane.guarded import GuardedConnection
+from rpcstream.net.lane.job import Job
+
+__all__ = ["LaneEnd", "LaneLoop"]
+
+SCRATCH_BYTES = 64 * 1024
+"""What is read at once while no job takes data."""
+WRITES_A_TURN = 4
+"""Packets written before it is looked what came in."""
+FIRST_RECORD_BYTES = 16 * 1024
+"""A packet's header goes with so much of its data as fills one TLS record."""
+TOLD_SECONDS = 0.5
+"""Not reading for so long is told: silence of the peer then means nothing."""
+
+
+class LaneEnd(Enum):
+    """Why the thread has ended."""
+
+    IN_ORDER = "the peer closed the connection"
+    LOST = "the connection was lost"
+
+
+class LaneLoop:
+    """
+    @ivar received_bytes: all that was read.
+    @ivar written_bytes: all that jobs have sent, with their headers.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        channel: Channel,
+        core: GuardedConnection,
+        *,
+        deliver: Callable[[list[Event]], None],
+        reading: Callable[[bool], None],
+        ended: Callable[[LaneEnd], None],
+    ) -> None:
+        """
+        @param deliver: called in the thread with events that are the reactor's.
+        @param reading: called in the thread when it does not read for a while
+            (a full disk queue, a rate limit), and when it does again.
+        @param ended: called in the thread, last of all.
+        """
+        self._channel = channel
+        self._core = core
+        self._deliver = deliver
+        self._reading = reading
+        self._ended = ended
+        self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._event_lock = threading.Lock()
+        self._controls: deque[bytes] = deque()
+        self._job: Job | None = None
+        self._held: deque[Event] = deque()
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._unwritten = memoryview(b"")
+        self._rest: memoryview | None = None
+        self._read_wants = self._write_wants = 0
+        self._is_closing = self._is_end_sent = self._is_aborted = False
+        self._blocked_at = 0.0
+        self._is_told = False
+        self._poll = select.poll()
+        self._poll.register(self._event_fd, select.POLLIN)
+        self.received_bytes = 0
+        self.written_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="rpcstream lane", daemon=True)
+
+    # --- from any thread ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new to do."""
+        with self._event_lock:
+            if self._event_fd >= 0:
+                os.eventfd_write(self._event_fd, 1)
+
+    def post(self, frame: bytes) -> None:
+        """Write C{frame} before the next packet."""
+        self._controls.append(frame)
+        self.wake()
+
+    def attach(self, job: Job) -> None:
+        """Do C{job} now; the one before has ended."""
+        self._job = job
+        self.wake()
+
+    def close(self) -> None:
+        """Write what was posted, take leave of the peer, wait for it to do so, and end."""
+        self._is_closing = True
+        self.wake()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._is_aborted = True
+        self._channel.break_off()
+        self.wake()
+
+    # --- the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        end = LaneEnd.LOST
+        try:
+            while not self._is_aborted:
+                written = self._write()
+                if not self._read() and not written:
+                    self._wait()
+        except ChannelLost as lost:
+            if lost.in_order:
+                end = LaneEnd.IN_ORDER
+                self._answer_end()
+        except Exception:
+            self.log.failure("a lane has failed")
+        finally:
+            self._leave(end)
+
+    def _answer_end(self) -> None:
+        """The peer has taken leave: so do we, as far as it goes without waiting."""
+        if not self._is_end_sent and not self._unwritten:
+            with contextlib.suppress(ChannelLost):  # it has gone for good
+                self._channel.end()
+
+    def _leave(self, end: LaneEnd) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
+        with self._event_lock:
+            os.close(self._event_fd)
+            self._event_fd = -1
+        self._ended(end)
+
+    # --- writing --------------------------------------------------------------------------
+
+    def _write(self) -> bool:
+        """@return: whether anything was written; if not, C{_write_wants} says why."""
+        self._write_wants = 0
+        for turn in range(WRITES_A_TURN):
+            if not self._unwritten and not self._fill():
+                return turn > 0
+            count = self._channel.write(self._unwritten)
+            if count < 0:
+                self._write_wants = count
+                return turn > 0
+            self._unwritten = self._unwritten[count:]
+        return True
+
+    def _fill(self) -> bool:
+        """Find what is to be written next."""
+        if self._rest is not None:
+            self._unwritten, self._rest = self._rest, None
+            return True
+        if self._controls:
+            frames = [self._controls.popleft() for _ in range(len(self._controls))]
+            self._unwritten = memoryview(b"".join(frames))
+            return True
+        if self._is_closing:
+            self._end_output()
+            return False
+        job = self._job
+        packet = None if job is None else job.next_packet()
+        if packet is None:
+            return False
+        head, data = packet
+        self.written_bytes += len(head) + len(data)
+        first = FIRST_RECORD_BYTES - len(head)
+        self._unwritten = memoryview(b"".join((head, data[:first])))
+        if len(data) > first:
+            self._rest = data[first:]
+        return True
+
+    def _end_output(self) -> None:
+        if not self._is_end_sent:
+            self._write_wants = self._channel.end()
+            self._is_end_sent = not self._write_wants
+
+    # --- reading --------------------------------------------------------------------------
+
+    def _read(self) -> bool:
+        """@return: whether there is more to do; C{_read_wants} says what reading waits for, 0 if for room."""
+        self._read_wants = 0
+        if self._is_closing:
+            count, self._read_wants = self._channel.read(self._scratch)
+            return count > 0
+        if self._held and not self._go_on():
+            return False
+        job = self._job
+        view = self._scratch if job is None or not job.takes_data else job.room()
+        if view is None:
+            return False
+        count, self._read_wants = self._channel.read(view)
+        if not count:
+            return False
+        self.received_bytes += count
+        core = self._core
+        with core.lock:
+            events = core.receive(view[:count])
+            answers = core.take_outgoing()
+        self._controls.extend(answers)
+        if job is not None and job.takes_data:
+            job.filled(count)
+        self._handle(events, view is self._scratch)
+        return not self._read_wants or bool(self._controls)
+
+    def _handle(self, events: list[Event], is_scratch: bool) -> None:
+        """Data is the job's, the rest the reactor's."""
+        passed: list[Event] = []
+        for number, event in enumerate(events):
+            if isinstance(event, StreamData | StreamHole):
+                if not self._take(event):
+                    # Nobody takes it yet: neither it nor what comes behind it may get lost.
+                    rest = events[number:]
+                    self._held.extend(_kept(one) for one in rest) if is_scratch else self._held.extend(rest)
+                    break
+                continue
+            if self._is_end(event):
+                self._end_of_data()
+            passed.append(event)
+        if passed:
+            self._deliver(passed)
+
+    def _is_end(self, event: Event) -> bool:
+        """A download's data ends by itself; an upload's by its finish: until then it may be aborted."""
+        if isinstance(event, StreamEnded):
+            return event.stream.opener and self._is_jobs(event)
+        return isinstance(event, FinishRequested) and self._is_jobs(event)
+
+    def _is_jobs(self, event: StreamData | StreamHole | StreamEnded | FinishRequested) -> bool:
+        return self._job is not None and self._job.takes_data and event.stream is self._job.stream
+
+    def _take(self, event: StreamData | StreamHole) -> bool:
+        if event.stream.ended:
+            return True
+        if not self._is_jobs(event) or self._job is None:
+            return False
+        if isinstance(event, StreamData):
+            self._job.data(memoryview(event.data))
+        else:
+            self._job.hole(event.length_bytes)
+        return True
+
+    def _end_of_data(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.end_of_data()
+
+    def _go_on(self) -> bool:
+        """With what was held back; @return: whether all of it could be handed on."""
+        events, self._held = list(self._held), deque()
+        self._handle(events, False)
+        return not self._held
+
+    # --- waiting --------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Nothing can be done: wait for the peer, the disk, the rate limit or the reactor."""
+        wanted = 0
+        for wants in (self._read_wants, self._write_wants):
+            if wants:
+                wanted |= select.POLLOUT if wants == WANT_WRITE else select.POLLIN
+        self._poll.register(self._channel.fileno, wanted)
+        job = self._job
+        seconds = 1.0
+        if job is not None:
+            seconds = min(seconds, job.waits(bool(self._unwritten), not self._read_wants))
+        self._tell_reading(bool(self._read_wants))
+        try:
+            found = dict(self._poll.poll(max(1, int(seconds * 1000))))
+        finally:
+            if job is not None:
+                job.goes_on()
+        if job is not None and not found:
+            job.idle()
+        if self._event_fd in found:
+            os.eventfd_read(self._event_fd)
+        state = found.get(self._channel.fileno, 0)
+        if state & (select.POLLERR | select.POLLHUP | select.POLLNVAL) and not self._read_wants:
+            raise ChannelLost("the connection was lost")
+
+    def _tell_reading(self, reads: bool) -> None:
+        """Silence of the peer means nothing while we do not read."""
+        if reads:
+            self._blocked_at = 0.0
+            if self._is_told:
+                self._is_told = False
+                self._reading(True)
+        elif not self._blocked_at:
+            self._blocked_at = time.monotonic()
+        elif not self._is_told and time.monotonic() - self._blocked_at >= TOLD_SECONDS:
+            self._is_told = True
+            self._reading(False)
+
+
+def _kept(event: Event) -> Event:
+    """The same, without a view of a buffer that is used again."""
+    return StreamData(event.stream, bytes(event.data)) if isinstance(event, StreamData) else event
