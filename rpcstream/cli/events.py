@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 
 from rpcstream.cli.libvirt_uris import HOST_URI, pki_for_libvirt
 from rpcstream.cli.options import Settings, connecting
@@ -53,10 +53,9 @@ def events(settings: Settings, uri: str, name: str | None, count: int | None) ->
             runner=session.runner,
             reactor=session.reactor,
         )
-        first: Deferred[Any] = service.whenConnected(failAfterFailures=1)
         service.startService()
         try:
-            await first
+            await service.connected(failures=1)
             seen = await _print(service, output, name, count)
         finally:
             await maybeDeferred(service.stopService)

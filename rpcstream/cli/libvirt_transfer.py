@@ -24,6 +24,7 @@ from rpcstream.libvirt.pool import Pool
 from rpcstream.libvirt.volume import Volume
 from rpcstream.net.progress import Progress
 from rpcstream.programs.remote import NoVolume, VolumeType
+from rpcstream.storage.pipes import PipeSource
 from rpcstream.storage.sources import open_path
 from rpcstream.units import format_rate, format_seconds, format_size
 
@@ -167,20 +168,15 @@ class _Sending:
                 following.opened(stream, 0)
 
             def upload(sparse: bool) -> Any:
-                source = self._path or os.fdopen(os.dup(sys.stdin.fileno()), "rb")
                 return volume.upload(
-                    source,
+                    self._path or PipeSource(os.dup(sys.stdin.fileno()), size),
                     length=size,
                     sparse=sparse,
                     bytes_per_second=self._bytes_per_second,
                     opened=begun,
                 )
 
-            progress = await _sparse_if_possible(upload, following, self._path is not None)
-        sent = progress.byte_count + progress.hole_bytes
-        if sent != size:
-            raise SizeMismatch(f"standard input gave {sent} bytes, --size says {size}")
-        return progress
+            return await _sparse_if_possible(upload, following, self._path is not None)
 
     async def _clean_up(self, session: Session, volume: Volume) -> None:
         """Half of a volume that was not there before is of no use to anybody."""

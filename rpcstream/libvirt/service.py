@@ -124,9 +124,25 @@ class ConnectionService(Host, ClientService):
             raise
         return connection
 
-    def connected(self) -> Deferred[Connection]:
-        """Fires with the present connection, or the next one; fails when the service stops."""
-        return self.whenConnected().addCallback(_connection_of)
+    def connected(self, *, failures: int | None = None) -> Deferred[Connection]:
+        """
+        Fires with the present connection, or the next one; fails when the service stops.
+
+        @param failures: fail after so many failed attempts in a row, with the error of the last.
+        """
+        return Deferred.fromCoroutine(self._connected(failures))
+
+    async def _connected(self, failures: int | None) -> Connection:
+        waiting = self.whenConnected(failures)
+        is_there = waiting.called
+        try:
+            protocol: Any = await waiting
+        finally:
+            if not is_there:
+                # We are called from within ClientService, which cannot be asked or stopped now.
+                await self._next_turn()
+        connection: Connection = protocol.transport.connection
+        return connection
 
     async def _connection(self, deadline: float | None) -> Connection:
         """
@@ -299,8 +315,3 @@ class _OpenedEndpoint:
             lambda reason: protocol.connectionLost(Failure(ConnectionClosed(reason)))
         )
         return protocol
-
-
-def _connection_of(protocol: Any) -> Connection:
-    connection: Connection = protocol.transport.connection
-    return connection

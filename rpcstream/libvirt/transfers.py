@@ -21,7 +21,7 @@ from rpcstream.net.reading import send_pieces
 from rpcstream.net.spool import Hole, Piece
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.storage.aside import AsideFile
-from rpcstream.storage.sources import FileSource, open_path
+from rpcstream.storage.sources import FileSource, Source, open_path
 
 if TYPE_CHECKING:
     from rpcstream.net.sources import Sendable
@@ -34,14 +34,16 @@ BATCH_BYTES = 1024 * 1024
 async def upload(
     runner: Runner,
     opening: Callable[[], Opening[OutgoingStream[Any]]],
-    source: Sendable,
+    source: Sendable | Source,
     length: int,
     sparse: bool,
     bytes_per_second: float | None,
     opened: Callable[[OutgoingStream[Any]], object],
 ) -> Progress:
     """See L{Volume.upload<rpcstream.libvirt.volume.Volume.upload>}."""
-    file = await runner.run(_open, source, length) if isinstance(source, Path) else None
+    file = source if isinstance(source, Source) else None
+    if isinstance(source, Path):
+        file = await runner.run(_open, source, length)
     try:
         stream = await opening()
     except BaseException:
@@ -54,10 +56,10 @@ async def upload(
         if file is not None:
             stream.total_bytes = file.size_bytes
         opened(stream)
-        if file is None:
-            await stream.send_from(source)
-        else:
+        if file is not None:
             await _send_file(stream, file, sparse, SerialRunner(runner))
+        elif not isinstance(source, Source):
+            await stream.send_from(source)
         return await stream.finish()
     except BaseException as error:
         stream.fail_with(OperationAborted(str(error) or "interrupted"))
@@ -75,9 +77,7 @@ def _open(path: Path, length: int) -> FileSource:
     return open_path(path, length=length)
 
 
-async def _send_file(
-    stream: OutgoingStream[Any], file: FileSource, sparse: bool, runner: SerialRunner
-) -> None:
+async def _send_file(stream: OutgoingStream[Any], file: Source, sparse: bool, runner: SerialRunner) -> None:
     await send_pieces(stream, file.pieces(packet_bytes=stream.packet_bytes, sparse=sparse), runner)
     await runner.run(file.check_unchanged)
 

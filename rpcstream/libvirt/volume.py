@@ -22,6 +22,7 @@ from rpcstream.programs.remote import SPARSE, VolumeHandle, VolumeResize, Volume
 if TYPE_CHECKING:
     from rpcstream.libvirt.pool import Pool
     from rpcstream.net.sources import Sendable
+    from rpcstream.storage.sources import Source
 
 __all__ = ["Volume", "VolumeInfo"]
 
@@ -136,7 +137,7 @@ class Volume(Bound[VolumeHandle]):
 
     def upload(
         self,
-        source: Sendable,
+        source: Sendable | Source,
         *,
         offset: int = 0,
         length: int = 0,
@@ -150,7 +151,8 @@ class Volume(Bound[VolumeHandle]):
 
         It is not made shorter: what lay behind stays, unless the last thing sent is a hole.
 
-        @param source: of a C{Path} at most C{length} bytes are sent, and its holes as such.
+        @param source: of a C{Path} at most C{length} bytes are sent, and its holes as such.  A
+            L{Source} of the storage layer is closed in any case.
         @param opened: called with the stream.
         @return: fires when the daemon has confirmed that it took all.
         @raise SourceChanged: the file was written to meanwhile.
