@@ -75,12 +75,16 @@ def _choose(wanted: str, offered: tuple[int, ...]) -> AuthType:
     for each in known:
         if not kind or _NAMES[each] == kind:
             return each
-    names = ", ".join(_NAMES.get(_auth_type(each) or AuthType.NONE, "?") for each in offered) or "none"
+    names = ", ".join(_name(_auth_type(each)) for each in offered) or "none"
     raise ConnectRefused(
         f"the daemon offers authentication by {names}, and the URI allows only {wanted}"
         if kind
         else f"the daemon offers ways to authenticate that rpcstream does not know: {offered}"
     )
+
+
+def _name(kind: AuthType | None) -> str:
+    return "?" if kind is None else _NAMES[kind]
 
 
 def _auth_type(number: int) -> AuthType | None:

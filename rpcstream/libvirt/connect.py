@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from rpcstream.libvirt.connection import Connection
 from rpcstream.libvirt.dialing import Dialer
@@ -27,6 +28,7 @@ def connect(
     insecure: bool = False,
     read_only: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    endpoint: IStreamClientEndpoint | None = None,
     runner: Runner | None = None,
     reactor: Any = None,
 ) -> Opening[Connection]:
@@ -38,6 +40,7 @@ def connect(
     @param username: for SASL; so is C{password}.  Otherwise C{?authfile=} and libvirt's own places count.
     @param pki: directory of certificates, if the URI names none; then C{~/.pki/libvirt}.
     @param insecure: permit plain TCP to another host.
+    @param endpoint: where to connect, in place of what the URI names: a tunnel, say.
     @param read_only: ask for a connection that cannot change anything.
     @return: fires when the connection is usable; C{async with connect(...) as host:} works.
     @raise ConnectRefused: it cannot be had; the text names cause and remedy (as errback, as all).
@@ -60,6 +63,7 @@ def connect(
             limits=limits,
             runner=own_runner or runner,
             reactor=reactor,
+            endpoint=endpoint,
         )
         try:
             connection = await dialer.dial()

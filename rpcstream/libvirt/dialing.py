@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from rpcstream.errors import ConfigurationError, ConnectRefused, RPCStreamError
 from rpcstream.libvirt.connection import Connection
@@ -38,6 +39,7 @@ class Dialer:
     @ivar uri: where to.
     @ivar pki: directory of certificates, if the URI names none.
     @ivar insecure: whether plain TCP may leave this host.
+    @ivar endpoint: takes the place of what the URI names; still the URI says whether it is TLS.
     """
 
     uri: LibvirtURI
@@ -48,6 +50,7 @@ class Dialer:
     limits: Limits
     runner: Runner
     reactor: Any
+    endpoint: IStreamClientEndpoint | None = None
 
     @classmethod
     def of(
@@ -69,7 +72,7 @@ class Dialer:
         return Deferred.fromCoroutine(self._dial(is_main))
 
     async def _dial(self, is_main: bool) -> Connection:
-        endpoint = self._endpoint()
+        endpoint: Any = self.endpoint or self._endpoint()
         registrations = Registrations(self.limits.event_queue)
         client = ClientConnection(
             self.reactor, self.runner, self.limits, Responders(registrations, partial=True)
@@ -80,12 +83,6 @@ class Dialer:
             raise
         except Exception as error:
             raise ConnectRefused(f"cannot connect: {error}") from error
-        return await self.open(client, registrations, is_main=is_main)
-
-    async def open(
-        self, client: ClientConnection, registrations: Registrations, *, is_main: bool = True
-    ) -> Connection:
-        """Authenticate and open, on a transport that is there; closes it on failure."""
         try:
             opened = await open_driver(
                 client,

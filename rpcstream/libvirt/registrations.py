@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from rpcstream.libvirt.events import Subscription
 from rpcstream.net.calls import Call
@@ -44,6 +44,8 @@ class Registrations:
         self._held_limit = held_limit
         self._by_id: dict[int, Subscription] = {}
         self._unnumbered: list[Subscription] = []
+        # A second registration while the first is under way would be refused.
+        self._unnumbered_lock = DeferredLock()
         self._pending_count = 0
         self._held: list[remote.DomainEventCallbackLifecycle] = []
 
@@ -77,10 +79,14 @@ class Registrations:
             self._deliver(event)
 
     async def _add_unnumbered(self, subscription: Subscription, confirmed: Callable[[], object]) -> None:
-        if not self._unnumbered:
-            await self._connection.call(remote.ConnectDomainEventRegisterAny(DomainEventID.LIFECYCLE))
-        confirmed()
-        self._unnumbered.append(subscription)
+        await self._unnumbered_lock.acquire()
+        try:
+            if not self._unnumbered:
+                await self._connection.call(remote.ConnectDomainEventRegisterAny(DomainEventID.LIFECYCLE))
+            confirmed()
+            self._unnumbered.append(subscription)
+        finally:
+            self._unnumbered_lock.release()
 
     def remove(self, subscription: Subscription) -> Deferred[None]:
         """Take a registration back; harmless when there is none."""

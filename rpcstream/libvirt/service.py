@@ -65,6 +65,7 @@ class ConnectionService(Host, ClientService):
         insecure: bool = False,
         read_only: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        endpoint: IStreamClientEndpoint | None = None,
         runner: Runner | None = None,
         reactor: Any = None,
         retry_policy: Callable[[int], float] | None = None,
@@ -88,6 +89,7 @@ class ConnectionService(Host, ClientService):
             limits=limits,
             runner=self._own_runner or runner,
             reactor=reactor,
+            endpoint=endpoint,
         )
         self._bulk = BulkConnections(lambda: self._dialer.dial(is_main=False))
         self._subscriptions: list[Subscription] = []
