@@ -39,7 +39,7 @@ async def save_to(stream: IncomingStream[Any], path: Path, replace: bool) -> Pro
             await run(target.commit)
         finally:
             await run(target.close)
-    except BaseException as error:
+    except Exception as error:
         if target.is_committed and isinstance(error, CancelledError):
             return stream.progress  # it came too late
         stream.abort(str(error))

@@ -44,7 +44,7 @@ async def send_from(stream: OutgoingStream[Any], source: Sendable) -> Progress:
         else:
             for data in source:
                 await stream.send(data)
-    except BaseException as error:
+    except Exception as error:
         stream.abort(str(error))
         raise
     return stream.progress

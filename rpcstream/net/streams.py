@@ -281,6 +281,8 @@ class StreamBase(Generic[R_co]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        if isinstance(error, GeneratorExit):
+            return None  # the interpreter throws a forgotten coroutine away: nothing may be done in it
         if error is not None:
             self.abort(str(error))
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -523,6 +524,36 @@ class SourceTests(PairTestCase):
         pusher = ProducerTests.Pusher(stream, 3)
         self.failureResultOf(stream.send_from(pusher), StreamAborted)
         self.assertTrue(pusher.stopped)
+
+
+class ForgottenTests(PairTestCase):
+    """Coroutines that the interpreter throws away with everything they wait for."""
+
+    def test_garbage(self) -> None:
+        """They end without a word: nothing runs in them any more."""
+
+        async def within(stream: Any) -> None:
+            async with stream:
+                await stream.send(bytes(1 << 20))
+
+        for forget in ("send_from", "save_to", "within"):
+            self.setUp()
+            self.pair.client_transport._producer.pauseProducing()
+            if forget == "save_to":
+                stream: Any = self.pair.client.open(Fetch("disk"))
+                self.pair.client_transport._producer.resumeProducing()
+                self.pair.result_of(stream.addCallback(lambda s: s.save_to(Path(self.mktemp())) and None))
+            else:
+                self.pair.client_transport._producer.resumeProducing()
+                stream = self.upload()
+                self.pair.client_transport._producer.pauseProducing()
+                if forget == "within":
+                    Deferred.fromCoroutine(within(stream))
+                else:
+                    stream.send_from(bytes(1 << 20))
+            del stream, self.pair
+            gc.collect()
+        self.setUp()
 
 
 class SaveTests(PairTestCase):
