@@ -35,6 +35,8 @@ from rpcstream.wire.error import remote_error
 
 __all__ = ["Link"]
 
+_PEER_CLOSED = "the peer closed the connection"
+
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
 class Link(TwistedProtocol):
@@ -179,15 +181,12 @@ class Link(TwistedProtocol):
             self._deliver(event)
         self._is_half_closed = True
         if self._is_open:
-            self._end_timer = self.clock.callLater(self.limits.drain_seconds, self._close_half)
+            self._end_timer = self.clock.callLater(self.limits.drain_seconds, self.close, _PEER_CLOSED)
             self._close_if_answered()
 
     def _close_if_answered(self) -> None:
         if self._is_half_closed and not self.core.unanswered_call_count:
-            self._close_half()
-
-    def _close_half(self) -> None:
-        self.close("the peer closed the connection")
+            self.close(_PEER_CLOSED)
 
     def writeConnectionLost(self) -> None:
         """Our half was closed; nothing to do."""
@@ -232,7 +231,7 @@ class Link(TwistedProtocol):
         return self._control.is_full
 
     def want_write(self, sender: BulkSender) -> None:
-        """Ask for C{sender.next_frame()} to be called when the transport takes bulk; in turn with others."""
+        """Ask for C{sender.next_frame()} to be called when the transport takes bulk; all in turn."""
         if self.is_connected:
             self._senders[sender] = None
             self._pump()
@@ -338,7 +337,7 @@ class Link(TwistedProtocol):
         self._stop()
         if self._end_timer is not None and self._end_timer.active():
             self._end_timer.cancel()
-        self._end_timer = self.clock.callLater(self.limits.close_seconds, self._abort_late)
+        self._end_timer = self.clock.callLater(self.limits.close_seconds, self.abort, reason.reason)
         transport: Any = self.transport
         # Without a reader the peer's close_notify would never be seen.
         transport.resumeProducing()
@@ -362,10 +361,6 @@ class Link(TwistedProtocol):
         for stream in list(self.core.streams.values()):
             if stream.tag is not None:
                 stream.tag.stream_failed(reason)
-
-    def _abort_late(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
 
     # --- timers ---------------------------------------------------------------------
 
@@ -396,7 +391,7 @@ class Link(TwistedProtocol):
 def _reason_text(reason: Failure) -> str:
     """Say in one line why the transport was lost."""
     if reason.check(ConnectionDone):
-        return "the peer closed the connection"
+        return _PEER_CLOSED
     if reason.check(ConnectionLost):
         return "the connection was lost"
     return reason.getErrorMessage() or repr(reason.value)

@@ -11,11 +11,12 @@ from rpcstream.errors import (
     ConnectionClosed,
     DeadlineExceeded,
     InternalError,
+    OperationAborted,
     StreamAborted,
 )
 from rpcstream.limits import Limits
 from rpcstream.services.policy import allow
-from rpcstream.testing import ConnectedPair, Deadlock
+from rpcstream.testing import ConnectedPair
 from tests.net.files_program import (
     Echo,
     Fetch,
@@ -190,10 +191,9 @@ class StreamTests(SynchronousTestCase):
             async with self.pair.client.open(Store("up", 10)) as stream:
                 await stream.send(b"much too long for this")
 
-        error = self.assertRaises(Exception, self.pair.result_of, Deferred.fromCoroutine(upload()))
-        self.assertNotIsInstance(error, Deadlock)
+        error = self.assertRaises(OperationAborted, self.pair.result_of, Deferred.fromCoroutine(upload()))
+        self.assertIn("longer than 10 bytes", error.message)
         self.assertNotIn("up", self.files.files)
-        self.flushLoggedErrors()
 
     def test_reader_leaves(self) -> None:
         """A reader that leaves early ends the stream on both sides."""
