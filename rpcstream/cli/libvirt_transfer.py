@@ -248,7 +248,7 @@ class _Receiving:
     async def _attempt(self, session: Session) -> Progress:
         if self._target.exists() and not self._replace:
             raise NameExists(f"{self._target} exists already", self._target.name)
-        async with dial_libvirt(session, self._settings, self._place.uri, read_only=False) as host:
+        async with dial_libvirt(session, self._settings, self._place.uri) as host:
             pool = await host.pool(self._place.pool)
             volume = await pool.volume(self._place.volume)
             with Following(session, volume.name) as following:

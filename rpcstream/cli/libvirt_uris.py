@@ -84,9 +84,7 @@ def pki_for_libvirt(settings: Settings) -> Path | None:
     return pki if pki is not None and (pki / "cacert.pem").exists() else None
 
 
-def dial_libvirt(
-    session: Session, settings: Settings, uri: str, *, read_only: bool = False
-) -> Opening[Connection]:
+def dial_libvirt(session: Session, settings: Settings, uri: str) -> Opening[Connection]:
     """
     Connect to a libvirt host.
 
@@ -96,7 +94,6 @@ def dial_libvirt(
         uri,
         pki=pki_for_libvirt(settings),
         insecure=settings.insecure,
-        read_only=read_only,
         limits=session.limits,
         runner=session.runner,
         reactor=session.reactor,
