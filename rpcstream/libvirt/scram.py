@@ -8,7 +8,7 @@ here (wire-protocol.md section 5.4).
 
 from __future__ import annotations
 
-import scramp  # type: ignore[import-untyped]
+import scramp
 
 from rpcstream.errors import ConnectRefused, DecodeError
 from rpcstream.libvirt.credentials import Credentials

@@ -7,7 +7,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import scramp  # type: ignore[import-untyped]
+import scramp
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
