@@ -33,6 +33,7 @@ setup(
     ],
     extras_require={
         "test": ["hypothesis>=6.100"],
+        "plot": ["matplotlib>=3.8"],
         "docs": ["sphinx>=8", "furo>=2025.7", "pydoctor>=25.4"],
     },
     entry_points={"console_scripts": ["rpcstream = rpcstream.cli.main:main"]},

@@ -13,6 +13,7 @@ from importlib import metadata
 
 import click
 
+from rpcstream.cli.bench import bench
 from rpcstream.cli.call import call
 from rpcstream.cli.demo import demo
 from rpcstream.cli.digest import digest
@@ -71,7 +72,7 @@ def cli() -> None:
 
 
 for _command in (
-    call, cancel, demo, digest, events, jobs, list_names, partials, peek, ping, pki, receive, remove,
+    bench, call, cancel, demo, digest, events, jobs, list_names, partials, peek, ping, pki, receive, remove,
     screenshot, send, stat, submit, xdr,
 ):  # fmt: skip
     cli.add_command(_command)
