@@ -80,18 +80,25 @@ class Capture:
                 self.process.wait()
 
 
+def dissecting_tshark() -> str:
+    """
+    @return: path of a tshark that knows libvirt.
+    @raise SkipTest: there is none; AssertionError if C{RPCSTREAM_REQUIRE_PEERS=1}.
+    """
+    tshark = require_program("tshark")
+    decodes = subprocess.run([tshark, "-G", "decodes"], capture_output=True, text=True, check=False)
+    if "\tlibvirt" not in decodes.stdout:
+        if os.environ.get(REQUIRE_PEERS) == "1":
+            raise AssertionError(f"tshark has no dissector for libvirt, but {REQUIRE_PEERS}=1 requires it")
+        raise SkipTest("tshark has no dissector for libvirt")
+    return tshark
+
+
 class DissectorTests(SynchronousTestCase):
     """One transfer and one PING in plain TCP, captured and dissected."""
 
     def setUp(self) -> None:
-        self.tshark = require_program("tshark")
-        decodes = subprocess.run([self.tshark, "-G", "decodes"], capture_output=True, text=True, check=False)
-        if "\tlibvirt" not in decodes.stdout:
-            if os.environ.get(REQUIRE_PEERS) == "1":
-                raise AssertionError(
-                    f"tshark has no dissector for libvirt, but {REQUIRE_PEERS}=1 requires it"
-                )
-            raise SkipTest("tshark has no dissector for libvirt")
+        self.tshark = dissecting_tshark()
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
 
