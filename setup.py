@@ -28,6 +28,7 @@ setup(
         "click>=8.1",
         "rich>=13",
         "scramp>=1.4",
+        "defusedxml>=0.7",
         "idna>=3",
         "zope.interface>=6",
     ],

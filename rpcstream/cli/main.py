@@ -20,6 +20,7 @@ from rpcstream.cli.digest import digest
 from rpcstream.cli.events import events
 from rpcstream.cli.jobs import cancel, jobs, submit
 from rpcstream.cli.output import make_output
+from rpcstream.cli.passwd import passwd
 from rpcstream.cli.peek import peek
 from rpcstream.cli.ping import ping
 from rpcstream.cli.pki import pki
@@ -72,8 +73,8 @@ def cli() -> None:
 
 
 for _command in (
-    bench, call, cancel, demo, digest, events, jobs, list_names, partials, peek, ping, pki, receive, remove,
-    screenshot, send, stat, submit, xdr,
+    bench, call, cancel, demo, digest, events, jobs, list_names, partials, passwd, peek, ping, pki, receive,
+    remove, screenshot, send, stat, submit, xdr,
 ):  # fmt: skip
     cli.add_command(_command)
 

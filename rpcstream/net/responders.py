@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
-from rpcstream.errors import ConfigurationError, PeerError
+from rpcstream.errors import ConfigurationError, PeerError, RemoteError
 from rpcstream.net.answers import as_remote_error
 from rpcstream.programs.base import Kind, ProcedureInfo
 
 if TYPE_CHECKING:
     from rpcstream.net.calls import Call
 
-__all__ = ["Responder", "Responders", "run_event"]
+__all__ = ["Guard", "Responder", "Responders", "run_event"]
+
+Guard = Callable[[Any, int], RemoteError | None]
+"""Given a L{ServerConnection} and a procedure's number: why this call is refused, if it is."""
 
 
 class Responder(NamedTuple):
@@ -35,14 +38,19 @@ class Responders:
     The responders of one service or connection, collected from objects whose
     methods carry C{@X.responder}.
 
+    An object may have a method C{admit_call(connection, number)}, a L{Guard}: it is
+    asked before every call of the object's programs, also for procedures that nobody
+    answers, and before the arguments are read.
+
     @param partial: permit a program with procedures that nobody answers.
     @raise ConfigurationError: two responders for one procedure, an object
-        without any, or (unless C{partial}) a procedure without one.
+        without any, or (unless C{partial}, or with a guard) a procedure without one.
     """
 
     def __init__(self, *objects: object, partial: bool = False) -> None:
         self._table: dict[tuple[int, int, int], Responder] = {}
         self._programs: dict[tuple[int, int], Any] = {}
+        self._guards: dict[tuple[int, int], Guard] = {}
         for owner in objects:
             self._collect(owner)
         if not partial:
@@ -61,11 +69,16 @@ class Responders:
                     raise ConfigurationError(f"two responders for {program.name}.{procedure.name}")
                 self._table[key] = Responder(procedure, getattr(owner, name))
                 self._programs[key[:2]] = program
+                guard = getattr(owner, "admit_call", None)
+                if guard is not None:
+                    self._guards[key[:2]] = guard
         if not found:
             raise ConfigurationError(f"{type(owner).__name__} has no method with @....responder")
 
     def _check_complete(self) -> None:
         for (number, version), program in self._programs.items():
+            if (number, version) in self._guards:
+                continue
             for request in program.procedures.values():
                 procedure = request.__procedure__
                 if procedure.kind is Kind.EVENT or (number, version, procedure.number) in self._table:
@@ -81,6 +94,10 @@ class Responders:
     def serves(self, program: int, version: int) -> bool:
         """Whether any procedure of this program version is answered."""
         return (program, version) in self._programs
+
+    def guard(self, program: int, version: int) -> Guard | None:
+        """What is asked before the calls of this program version."""
+        return self._guards.get((program, version))
 
     def program(self, number: int, version: int) -> Any:
         """The Program served under these numbers, C{None} if there is none."""

@@ -145,6 +145,10 @@ class ServerConnection:
 
     def _judge(self, header: Header) -> int | RemoteError:
         """May this caller call this procedure, and how long may its arguments be?"""
+        guard = self.serving.guard_of(header.program, header.version)
+        objection = None if guard is None else guard(self, header.procedure)
+        if objection is not None:
+            return objection
         responder = self._find(header)
         if responder is None:
             if self.serving.responders_of(header.program, header.version) is None:
@@ -203,6 +207,8 @@ class ServerConnection:
             self._refuse(header, RPCFailed(f"Unable to decode message payload: {error}"))
             return
         pool = getattr(request, "pool", None)
+        # A libvirt program's pool is more than a name, and its responders' affair.
+        pool = pool if isinstance(pool, str) else None
         if procedure.resource is not None or pool is not None:
             resource = None if procedure.resource is None else str(getattr(request, procedure.resource))
             refusal = self._refusal(responder, resource, pool)

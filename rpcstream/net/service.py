@@ -26,7 +26,7 @@ from rpcstream.net.endpoints import server_endpoint
 from rpcstream.net.flow_responders import FlowResponders
 from rpcstream.net.identity import Principal, principal_of
 from rpcstream.net.link import Link
-from rpcstream.net.responders import Responder, Responders
+from rpcstream.net.responders import Guard, Responder, Responders
 from rpcstream.net.server import ServerConnection
 from rpcstream.net.threads import Runner, ThreadRunner
 from rpcstream.programs.base import Event
@@ -104,6 +104,11 @@ class Serving:
                 return table
         return None
 
+    def guard_of(self, program: int, version: int) -> Guard | None:
+        """What is asked before the calls of this program version are looked at."""
+        table = self.responders_of(program, version)
+        return None if table is None else table.guard(program, version)
+
     def __contains__(self, program: object) -> bool:
         """Whether a (program, version) pair is served."""
         return any(isinstance(program, tuple) and table.serves(*program) for table in self._tables)
@@ -128,13 +133,23 @@ class Serving:
         """A client is gone."""
         if connection in self.connections:
             self.connections.discard(connection)
-            self._per_principal[connection.principal.name] -= 1
-            if not self._per_principal[connection.principal.name]:
-                del self._per_principal[connection.principal.name]
+            self._uncount(connection.principal.name)
         if not self.connections:
             empty, self._empty = self._empty, []
             for waiter in empty:
                 waiter.callback(None)
+
+    def renamed(self, connection: ServerConnection, principal: Principal) -> None:
+        """A client has proved inside its connection (SASL) who it is."""
+        if connection in self.connections:
+            self._uncount(connection.principal.name)
+            self._per_principal[principal.name] += 1
+        connection.principal = principal
+
+    def _uncount(self, name: str) -> None:
+        self._per_principal[name] -= 1
+        if not self._per_principal[name]:
+            del self._per_principal[name]
 
     def emit(self, event: Event, to: Callable[[ServerConnection], bool] = lambda _: True) -> None:
         """Send an event to all who subscribed and for whom C{to} holds."""

@@ -25,6 +25,12 @@ The configuration file of the services (C{--config FILE.toml}), read strictly::
     connections = 200
     sync_bytes = "16M"
 
+    [libvirt]                   # virsh and its like: storage+tls://HOST/system
+    enabled = true
+
+    [sasl]                      # those have to give user and password, too
+    file = "/etc/rpcstream/passwd"   # made by: rpcstream passwd FILE USER
+
 With neither C{[policy]} nor any C{[[rule]]} every authenticated peer may do
 everything, and a warning says so; an empty C{[policy]} alone means nobody.
 """
@@ -47,7 +53,15 @@ from rpcstream.services.policy import AllowAll, Policy, Rule, RulePolicy, any_au
 from rpcstream.storage.names import check_name
 from rpcstream.units import parse_size
 
-__all__ = ["DEFAULT_MODE", "Config", "DeviceConfig", "PoolConfig", "StoreConfig", "load_config"]
+__all__ = [
+    "DEFAULT_MODE",
+    "Config",
+    "DeviceConfig",
+    "LibvirtConfig",
+    "PoolConfig",
+    "StoreConfig",
+    "load_config",
+]
 
 DEFAULT_MODE = 0o600
 """Of a published file, unless the sender or the pool says otherwise."""
@@ -92,6 +106,19 @@ class DeviceConfig:
 
 
 @attrs.frozen
+class LibvirtConfig:
+    """
+    How libvirt's clients are served.
+
+    @ivar enabled: whether they are.
+    @ivar key_file: keys of users, one of whom they have to be; L{None}: any certificate will do.
+    """
+
+    enabled: bool = True
+    key_file: Path | None = None
+
+
+@attrs.frozen
 class Config:
     """
     What the file says, checked; the defaults are those without a file.
@@ -104,6 +131,7 @@ class Config:
     devices: Mapping[str, DeviceConfig] = attrs.field(factory=dict)
     policy: Policy = any_authenticated
     limits: Limits = DEFAULT_LIMITS
+    libvirt: LibvirtConfig = LibvirtConfig()
     warnings: tuple[str, ...] = ()
 
 
@@ -118,7 +146,7 @@ def load_config(path: Path | None, *, insecure: bool = False) -> Config:
     """
     if path is None:
         return Config(policy=AllowAll(insecure), warnings=(_allow_all_warning(None, insecure),))
-    known = ("store", "pool", "device", "policy", "rule", "limits")
+    known = ("store", "pool", "device", "policy", "rule", "limits", "libvirt", "sasl")
     root = ConfigTable(path, "", read_toml(path), known)
     policy, warnings = _policy(path, root, insecure)
     pools = {name: _pool(path, name, values) for name, values in root.subtables("pool").items()}
@@ -131,6 +159,7 @@ def load_config(path: Path | None, *, insecure: bool = False) -> Config:
         devices={name: _device(path, name, values) for name, values in root.subtables("device").items()},
         policy=policy,
         limits=_limits(path, root),
+        libvirt=_libvirt(path, root),
         warnings=warnings,
     )
 
@@ -221,6 +250,13 @@ def _size(table: ConfigTable, key: str) -> int | None:
         return parse_size(str(value), "value")
     except ConfigurationError as error:
         table.refuse(key, str(error).removeprefix("value: "))
+
+
+def _libvirt(path: Path, root: ConfigTable) -> LibvirtConfig:
+    table = ConfigTable(path, "[libvirt]", root.value("libvirt", dict, default={}), ("enabled",))
+    sasl = ConfigTable(path, "[sasl]", root.value("sasl", dict, default={}), ("file",))
+    key_file = _absolute(sasl, "file") if "sasl" in root else None
+    return LibvirtConfig(table.value("enabled", bool, default=True), key_file)
 
 
 def _mode(table: ConfigTable) -> int:

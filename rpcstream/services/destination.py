@@ -1,5 +1,5 @@
 """
-The destination service: pools, served by the transfer program.
+The destination service: pools, served by the transfer program, and to libvirt's clients.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
 from rpcstream.errors import ConfigurationError
+from rpcstream.libvirt.server import libvirt_responders
+from rpcstream.libvirt.server_keys import KeyFile
 from rpcstream.net.pki import Pki
 from rpcstream.net.service import RPCService, serve
 from rpcstream.net.threads import ThreadRunner
-from rpcstream.services.config import Config, load_config
+from rpcstream.services.config import Config, LibvirtConfig, load_config
 from rpcstream.services.tracked_runner import TrackedRunner
 from rpcstream.services.transfers import TransferResponders
 from rpcstream.storage.pool import Pool
@@ -63,6 +65,7 @@ class DestinationService(MultiService):
         self.rpc: RPCService = serve(
             listen,
             TransferResponders(self.pools, self._runner),
+            *self._for_libvirt(config.libvirt),
             policy=config.policy,
             pki=pki,
             insecure=insecure,
@@ -74,6 +77,15 @@ class DestinationService(MultiService):
         expiring = TimerService(DAY_SECONDS, self._expire)
         expiring.clock = reactor
         expiring.setServiceParent(self)
+
+    def _for_libvirt(self, config: LibvirtConfig) -> tuple[object, ...]:
+        """@raise ConfigurationError: the file with keys cannot be used."""
+        if not config.enabled:
+            return ()
+        keys = None if config.key_file is None else KeyFile(config.key_file)
+        if keys is not None:
+            keys.load()
+        return libvirt_responders(self.pools, self._runner, keys)
 
     def startService(self) -> None:
         """
