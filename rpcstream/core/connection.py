@@ -324,11 +324,11 @@ class Connection(Parts):
     def complete_switch(self, stream: Stream) -> None:
         """
         Our output is flushed.  From here on calls other than C{allowed_calls}
-        are refused; keepalive goes on.
+        are refused; keepalive goes on.  The stream may be over by then, if it was short.
 
-        @raise BadState: not proposed, or calls still wait for a reply.
+        @raise BadState: not proposed, being aborted, or calls still wait for a reply.
         """
-        if self._link.switching is not stream or stream.ended:
+        if self._link.switching is not stream or stream.state is StreamState.ABORTING:
             raise BadState("the switch was not proposed for this stream")
         if self.pending_call_count or self.unanswered_call_count:
             raise BadState("calls still wait for a reply")

@@ -50,6 +50,7 @@ class IncomingStream(StreamBase[R_co]):
         self._arrived = Waiters()
         self._delivered = Waiters()
         self._at_end = False
+        self._has_ended = False
         self._finish_waits = False
         self._responder_done = False
         self._consumer: Any = None
@@ -108,6 +109,7 @@ class IncomingStream(StreamBase[R_co]):
         """
         if self._is_closed or self._at_end or not self.is_opener:
             return
+        self._has_ended = True
         if self._is_opening:
             self._finish_owed = True
         else:
@@ -119,6 +121,11 @@ class IncomingStream(StreamBase[R_co]):
         if error is None and self._finish_owed:
             self._send_finish()
         return error
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the peer has sent all its data, so that what waits here is the rest."""
+        return self._at_end or self._has_ended
 
     def _send_finish(self) -> None:
         if self._link.is_connected:

@@ -116,6 +116,11 @@ class StreamBase(Generic[R_co]):
         return self._core
 
     @property
+    def has_all(self) -> bool:
+        """Whether the peer has sent all its data; of no meaning for a stream that only sends."""
+        return False
+
+    @property
     def runner(self) -> Runner:
         """Where blocking work of this connection runs."""
         return self._link.runner

@@ -32,6 +32,7 @@ class Job(ABC):
     @ivar stream: the core's.
     @ivar takes_data: whether received data is for it.
     @ivar waits_for: what it waits for now, as L{rpcstream.net.progress} names it.
+    @ivar has_all: set when the reactor has heard that the peer has sent all.
     @ivar done: fires when all data was written to the socket, or to the file.
     """
 
@@ -43,6 +44,7 @@ class Job(ABC):
         self.done: Deferred[None] = Deferred(lambda _: self.cancel())
         self._reactor = reactor
         self._wake = wake
+        self.has_all = False
         self._is_cancelled = False
         self._thread = threading.Thread(target=self._run, name="rpcstream lane files", daemon=True)
 

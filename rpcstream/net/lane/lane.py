@@ -82,8 +82,7 @@ def take_lane(stream: StreamBase[Any], control_calls: frozenset[tuple[int, int]]
     if lane is None:
         link.core.propose_switch(stream.core_stream)
         link.core.allowed_calls = control_calls
-        lane = _lanes[link] = Lane(link)
-        stream.when_closed().addBoth(lane.stream_closed)
+        lane = _lanes[link] = Lane(link, stream)
     stream.lane = "exclusive"
     return lane
 
@@ -93,7 +92,10 @@ class Lane:
     @ivar is_busy: whether a stream's data is being moved.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, first: StreamBase[Any]) -> None:
+        """
+        @param first: the stream it was decided for; it may be over before the lane begins.
+        """
         self._link = link
         self._core: Connection = link.core
         self._reactor = link.clock
@@ -102,7 +104,11 @@ class Lane:
         self._counted = 0, 0
         self._timer: Any = None
         self._trigger: Any = None
+        self._attach: Callable[[], None] | None = None
+        self._has_all: Callable[[], bool] = lambda: False
         self.is_busy = False
+        # Never in this turn: Twisted may be in the midst of reading the socket.
+        self._reactor.callLater(0, self._try, first)
 
     # --- jobs ---------------------------------------------------------------------------
 
@@ -117,7 +123,7 @@ class Lane:
             the stream, or with what C{pieces} raised: then abort the stream.
         """
 
-        def make(core: GuardedConnection, loop: LaneLoop) -> SendJob:
+        def make(core: GuardedConnection, wake: Callable[[], None]) -> SendJob:
             return SendJob(
                 stream.core_stream,
                 core,
@@ -125,7 +131,7 @@ class Lane:
                 packet_bytes or stream.packet_bytes,
                 lambda: stream.bucket,
                 self._reactor,
-                loop.wake,
+                wake,
             )
 
         return self._start(stream, make)
@@ -146,13 +152,13 @@ class Lane:
             ended the stream, or with what C{sink} raised: then abort the stream.
         """
 
-        def make(core: GuardedConnection, loop: LaneLoop) -> ReceiveJob:
+        def make(core: GuardedConnection, wake: Callable[[], None]) -> ReceiveJob:
             return ReceiveJob(
                 stream.core_stream,
                 sink,
                 stream.take_spooled(),
                 self._reactor,
-                loop.wake,
+                wake,
                 written=written,
                 bytes_per_second=bytes_per_second,
             )
@@ -160,7 +166,7 @@ class Lane:
         return self._start(stream, make)
 
     def _start(
-        self, stream: StreamBase[Any], make: Callable[[GuardedConnection, LaneLoop], Job]
+        self, stream: StreamBase[Any], make: Callable[[GuardedConnection, Callable[[], None]], Job]
     ) -> Deferred[None]:
         if self.is_busy:
             raise ResourceBusy("this connection carries another stream")
@@ -168,15 +174,35 @@ class Lane:
         done: Deferred[None] = Deferred(lambda _: self._cancel())
         closed = stream.when_closed()
 
+        def attach() -> None:
+            core, loop = self._core, self._loop
+            self._attach = None
+            if done.called or not isinstance(core, GuardedConnection):
+                return
+            job = self._job = make(core, _nothing if loop is None else loop.wake)
+            stream.lane_waits = lambda: job.waits_for
+            job.done.addBoth(ended)
+            job.start()
+            job.has_all = stream.has_all
+            if loop is not None:
+                loop.attach(job)
+            else:
+                job.end_of_data()
+
         def ended(result: Any) -> None:
-            self._job = None
+            self._job = self._attach = None
             self.is_busy = False
             stream.lane_waits = None
             self._add_bytes()
-            closed.addErrback(lambda _: None)
+            closed.addErrback(_nothing)
             closed.cancel()
             if not done.called:
                 done.callback(result)
+
+        def stream_ended(_: None) -> None:
+            if self._attach is not None:
+                # A short one: all of it has come before the lane has begun.
+                attach()
 
         def stream_failed(failure: Failure) -> None:
             if self._job is not None:
@@ -184,57 +210,40 @@ class Lane:
             elif self.is_busy:
                 ended(failure)
 
-        def attach(loop: LaneLoop) -> None:
-            core = self._core
-            if stream.is_closed or done.called or not isinstance(core, GuardedConnection):
-                return
-            job = self._job = make(core, loop)
-            stream.lane_waits = lambda: job.waits_for
-            job.done.addBoth(ended)
-            job.start()
-            loop.attach(job)
-
-        closed.addErrback(stream_failed)
-        if self._loop is not None:
-            attach(self._loop)
-        else:
-            self._hand_over(stream, attach)
+        self._attach = attach
+        self._has_all = lambda: stream.has_all
+        closed.addCallbacks(stream_ended, stream_failed)
+        if self._loop is not None and self._attach is not None:
+            attach()
         return done
 
     def _cancel(self) -> None:
-        if self._job is not None:
-            self._job.done.cancel()
-        else:
-            self.is_busy = False
-
-    def stream_closed(self, _: Any) -> None:
-        """The first stream has ended; if that was before the hand-over there will be none."""
-        if self._loop is None:
-            _lanes.pop(self._link, None)
+        job, self._attach = self._job, None
+        if job is not None:
+            job.done.cancel()
+        self.is_busy = False
 
     # --- the hand-over --------------------------------------------------------------------
 
-    def _hand_over(self, stream: StreamBase[Any], attach: Callable[[LaneLoop], None]) -> None:
-        # Never in this turn: Twisted may be in the midst of reading the socket.
-        self._reactor.callLater(0, self._try, stream, attach)
-
-    def _try(self, stream: StreamBase[Any], attach: Callable[[LaneLoop], None]) -> None:
+    def _try(self, first: StreamBase[Any]) -> None:
         link = self._link
         transport: Any = link.transport
-        if stream.is_closed or not link.is_connected or transport.disconnecting:
-            return  # the stream tells
+        if not link.is_connected or transport.disconnecting:
+            _lanes.pop(link, None)  # the stream tells who waits
+            return
         takeover.flush(transport)
-        if not takeover.is_flushed(transport) or not self._switched(stream):
-            self._reactor.callLater(FLUSH_SECONDS, self._try, stream, attach)
+        if not takeover.is_flushed(transport) or not self._switched(first):
+            self._reactor.callLater(FLUSH_SECONDS, self._try, first)
             return
         try:
             self._take_over(transport)
         except Exception as error:
+            _lanes.pop(link, None)
             link.log.failure("a lane could not take its connection over")
             link.abort(f"the lane could not begin: {error}")
             return
-        if self._loop is not None:
-            attach(self._loop)
+        if self._attach is not None:
+            self._attach()
 
     def _switched(self, stream: StreamBase[Any]) -> bool:
         try:
@@ -266,6 +275,11 @@ class Lane:
 
     def _deliver(self, events: list[Event]) -> None:
         self._link.deliver(events)
+        job, loop = self._job, self._loop
+        if job is not None and loop is not None and not job.has_all and self._has_all():
+            # The lane had taken all the data before it passed on the end of it.
+            job.has_all = True
+            loop.wake()
 
     def _tell_reading(self, reads: bool) -> None:
         if reads:
@@ -295,3 +309,7 @@ class Lane:
         job = self._job
         if job is not None:
             job.fail(ConnectionClosed(end.value))
+
+
+def _nothing(_: object = None) -> None:
+    """For who must call something."""

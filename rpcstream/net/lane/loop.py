@@ -19,7 +19,7 @@ from enum import Enum
 
 from twisted.logger import Logger
 
-from rpcstream.core.events import Event, FinishRequested, StreamData, StreamEnded, StreamHole
+from rpcstream.core.events import Event, StreamData, StreamHole
 from rpcstream.net.lane.channel import WANT_WRITE, Channel, ChannelLost
 from rpcstream.net.lane.guarded import GuardedConnection
 from rpcstream.net.lane.job import Job
@@ -75,6 +75,7 @@ class LaneLoop:
         self._event_lock = threading.Lock()
         self._controls: deque[bytes] = deque()
         self._job: Job | None = None
+        self._next_job: Job | None = None
         self._held: deque[Event] = deque()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._unwritten = memoryview(b"")
@@ -108,7 +109,7 @@ class LaneLoop:
 
     def attach(self, job: Job) -> None:
         """Do C{job} now; the one before has ended."""
-        self._job = job
+        self._next_job = job
         self.wake()
 
     def close(self) -> None:
@@ -128,6 +129,7 @@ class LaneLoop:
         end = LaneEnd.LOST
         try:
             while not self._is_aborted:
+                self._change_job()
                 written = self._write()
                 if not self._read() and not written:
                     self._wait()
@@ -140,6 +142,15 @@ class LaneLoop:
         finally:
             self._leave(end)
 
+    def _change_job(self) -> None:
+        """Between two reads, so that no buffer is taken for another's."""
+        if self._next_job is not None:
+            self._job, self._next_job = self._next_job, None
+        job = self._job
+        if job is not None and job.has_all and not self._held:
+            self._job = None
+            job.end_of_data()
+
     def _answer_end(self) -> None:
         """The peer has taken leave: so do we, as far as it goes without waiting."""
         if not self._is_end_sent and not self._unwritten:
@@ -147,9 +158,9 @@ class LaneLoop:
                 self._channel.end()
 
     def _leave(self, end: LaneEnd) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.cancel()
+        for job in (self._job, self._next_job):
+            if job is not None:
+                job.cancel()
         with self._event_lock:
             os.close(self._event_fd)
             self._event_fd = -1
@@ -238,36 +249,21 @@ class LaneLoop:
                     self._held.extend(_kept(one) for one in rest) if is_scratch else self._held.extend(rest)
                     break
                 continue
-            if self._is_end(event):
-                self._end_of_data()
             passed.append(event)
         if passed:
             self._deliver(passed)
 
-    def _is_end(self, event: Event) -> bool:
-        """A download's data ends by itself; an upload's by its finish: until then it may be aborted."""
-        if isinstance(event, StreamEnded):
-            return event.stream.opener and self._is_jobs(event)
-        return isinstance(event, FinishRequested) and self._is_jobs(event)
-
-    def _is_jobs(self, event: StreamData | StreamHole | StreamEnded | FinishRequested) -> bool:
-        return self._job is not None and self._job.takes_data and event.stream is self._job.stream
-
     def _take(self, event: StreamData | StreamHole) -> bool:
+        job = self._job
         if event.stream.ended:
             return True
-        if not self._is_jobs(event) or self._job is None:
+        if job is None or not job.takes_data or event.stream is not job.stream:
             return False
         if isinstance(event, StreamData):
-            self._job.data(memoryview(event.data))
+            job.data(memoryview(event.data))
         else:
-            self._job.hole(event.length_bytes)
+            job.hole(event.length_bytes)
         return True
-
-    def _end_of_data(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            job.end_of_data()
 
     def _go_on(self) -> bool:
         """With what was held back; @return: whether all of it could be handed on."""
