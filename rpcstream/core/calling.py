@@ -137,7 +137,7 @@ class Calling:
         if stream is None:
             return
         reaction = self._table.advance(stream, StreamInput.OPENED)
-        if reaction is Reaction.ABORT:  # api.md 2.4: opened too late
+        if reaction is Reaction.ABORT:  # cancelled here, opened too late
             link.outgoing.append(self._outbound.abort_frame(stream, "cancelled"))
         elif stream.early_error is not None and not call.forgotten:
             error, code = stream.early_error

@@ -1,5 +1,5 @@
 """
-Telling keepalive from a flood of PINGs (reliability section 1 and K04).
+Telling keepalive from a flood of PINGs (C{docs/bad-inputs.md}, K04).
 """
 
 from __future__ import annotations

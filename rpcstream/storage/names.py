@@ -17,7 +17,7 @@ __all__ = ["check_name"]
 
 def check_name(name: str) -> str:
     """
-    Accept a name or say why not (reliability.md, rows P01 to P03).
+    Accept a name or say why not (C{docs/bad-inputs.md}, rows P01 to P03).
 
     @param name: as the peer or the user gave it.
     @return: the same name.

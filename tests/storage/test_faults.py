@@ -1,5 +1,5 @@
 """
-Every single operation of a transfer fails, or is the last before a kill (reliability.md, D01 to D06).
+Every single operation of a transfer fails, or is the last before a kill.
 """
 
 from __future__ import annotations

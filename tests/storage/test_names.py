@@ -1,5 +1,5 @@
 """
-Names and what lies under them (reliability.md, P01 to P05, P07).
+Names and what lies under them (docs/bad-inputs.md, P01 to P05, P07).
 """
 
 from __future__ import annotations

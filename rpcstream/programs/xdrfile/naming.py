@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable
 __all__ = ["class_name", "field_names", "plain", "unused"]
 
 _RESERVED = frozenset({"responder"})
-"""Of the bases that fields live in (api.md section 2.1)."""
+"""Of the bases that fields live in (L{rpcstream.programs.base})."""
 
 
 def class_name(name: str) -> str:
