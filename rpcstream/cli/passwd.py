@@ -31,7 +31,7 @@ def passwd(settings: Settings, file: Path, user: str) -> int:
     The password is asked for, or is the first line of standard input.  FILE holds
     no passwords but keys made from them; it is made if need be.
     """
-    if sys.stdin.isatty():
+    if _is_terminal():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.readline().rstrip("\n")
@@ -42,3 +42,8 @@ def passwd(settings: Settings, file: Path, user: str) -> int:
     settings.output.table(USERS, [{"user": user, "change": "added" if is_new else "changed"}])
     settings.output.done(count=1)
     return 0
+
+
+def _is_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()

@@ -93,7 +93,7 @@ class KeyFile:
         known = self._keys.get(user)
         if known is not None:
             return known
-        salt = hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256")[:16]
+        salt = hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256")
         return Keys(salt, secrets.token_bytes(32), secrets.token_bytes(32), ITERATION_COUNT)
 
 

@@ -53,11 +53,8 @@ class _Exchange:
 
         @raise ValueError: it is none; ScramException likewise.
         """
-        text = data.decode()
-        self._server.set_client_first(text)
-        header = text.split(",", 2)
-        if len(header) < 3 or header[1] not in ("", f"a={self.user}"):
-            raise ValueError("one user cannot act for another")
+        # scramp refuses whoever wants to act for somebody else.
+        self._server.set_client_first(data.decode())
         return str(self._server.get_server_first()).encode()
 
     def final(self, data: bytes) -> bytes:
