@@ -48,17 +48,10 @@ class LibvirtServiceTests(ServiceCase):
         keys = self.folder / "keys"
         self.assertEqual(self.config(f'[sasl]\nfile = "{keys}"\n').libvirt, LibvirtConfig(True, keys))
         for text in (
-            "[sasl]
-",
-            '[sasl]
-file = "relative"
-',
-            "[libvirt]
-enabled = 1
-",
-            "[libvirt]
-x = 1
-",
+            "[sasl]\n",
+            '[sasl]\nfile = "relative"\n',
+            "[libvirt]\nenabled = 1\n",
+            "[libvirt]\nx = 1\n",
         ):
             self.assertRaises(ConfigurationError, self.config, text)
 
