@@ -58,7 +58,6 @@ class IncomingStream(StreamBase[R_co]):
         self._is_held_back = False
         self._is_feeding = False
         self._feed_timer: IDelayedCall | None = None
-        self._finish_owed = False
         self._zeros_left = 0
         self._zero_pieces = 0
 
@@ -110,15 +109,13 @@ class IncomingStream(StreamBase[R_co]):
         if self._is_closed or self._at_end or not self.is_opener:
             return
         self._has_ended = True
-        if self._is_opening:
-            self._finish_owed = True
-        else:
+        if not self._is_opening:
             self._send_finish()
 
     def opened(self, reply: Any) -> Exception | None:
         """As L{StreamBase.opened}; the end of data may have come before the REPLY."""
         error = super().opened(reply)
-        if error is None and self._finish_owed:
+        if error is None and self._has_ended:
             self._send_finish()
         return error
 
@@ -255,9 +252,7 @@ class IncomingStream(StreamBase[R_co]):
 
     def read(self, *, limit_bytes: int) -> Deferred[bytes]:
         """
-        Collect the whole stream.
-
-        @raise BufferFull: it is longer than C{limit_bytes}; the stream is aborted.
+        Collect all; L{BufferFull} and an abort if it is longer than C{limit_bytes}.
         """
         return Deferred.fromCoroutine(self._read(limit_bytes))
 
