@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rpcstream.bench.program import BENCH, Begin, End, Measure
+from rpcstream.bench.program import BENCH, Begin, End, Measure, Sink
 from rpcstream.net.lane.lane import Lane, can_have_lane, take_lane
 from rpcstream.net.lane.negotiation import offers_lane
 from rpcstream.net.streams import StreamBase
 
 __all__ = ["agreed_packet_bytes", "can_ask", "lane_for"]
 
-_CALLS = frozenset((BENCH.number, each.__procedure__.number) for each in (Begin, End, Measure))
+_CALLS = frozenset((BENCH.number, each.__procedure__.number) for each in (Begin, End, Measure, Sink))
 
 
 def can_ask(connection: Any) -> bool:

@@ -5,7 +5,6 @@ A tiny run of all measurements: what it tells is complete, and the bytes were re
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,10 +27,6 @@ from rpcstream.bench.whole import PARTS, measure
 from rpcstream.limits import MIB
 from rpcstream.net.threads import ThreadRunner
 from tests.bench.support import TINY
-
-
-def _left_over() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("rpcstream-bench-")}
 
 
 class WholeTests(TestCase):
@@ -133,7 +128,9 @@ class WholeTests(TestCase):
         said to be.
         """
         told: list[str] = []
-        before = _left_over()
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        self.patch(tempfile, "tempdir", str(folder))
         found = await Deferred.fromCoroutine(
             measure(
                 reactor,
@@ -151,4 +148,4 @@ class WholeTests(TestCase):
             self.assertEqual(list(tables_of(name, found[name])), [])
         self.assertEqual(found["plan"], "tiny")
         self.assertGreater(found["machine"]["cores"], 0)
-        self.assertEqual(_left_over(), before)
+        self.assertEqual(list(folder.iterdir()), [])
