@@ -1,0 +1,118 @@
+"""
+Bare ends, with nothing of rpcstream: C{python -m benchmarks.bare_end ROLE KIND ...}.
+
+C{KIND}: C{tls} is pyOpenSSL on a blocking socket, 256 KiB a write; C{sendfile} is
+L{os.sendfile} over TCP.  The server takes one connection after the other, stores
+or forgets what comes, and answers with 8 bytes, how much it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from OpenSSL import SSL
+
+WRITE_BYTES = 256 * 1024
+READ_BYTES = 1024 * 1024
+
+
+def _context(pki: str, end: str) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.use_certificate_chain_file(f"{pki}/{end}cert.pem")
+    context.use_privatekey_file(f"{pki}/{end}key.pem")
+    context.load_verify_locations(f"{pki}/cacert.pem")
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+    return context
+
+
+def _receive(connection: Any, target: str, syncs: bool) -> int:
+    """Until the sender has ended its half: as many bytes as it has announced."""
+    head = b""
+    while len(head) < 8:
+        head += connection.recv(8 - len(head))
+    left = total = int.from_bytes(head, "big")
+    file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if target else -1
+    buffer = bytearray(READ_BYTES)
+    view = memoryview(buffer)
+    while left:
+        count = connection.recv_into(buffer, min(left, READ_BYTES))
+        if not count:
+            break
+        left -= count
+        if file >= 0:
+            written = 0
+            while written < count:
+                written += os.write(file, view[written:count])
+    if file >= 0:
+        if syncs:
+            os.fsync(file)
+        os.close(file)
+    return total - left
+
+
+def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
+    """Take connections until the process is ended."""
+    context = _context(pki, "server") if kind == "tls" else None
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(json.dumps({"port": listening.getsockname()[1]}), flush=True)
+        while True:
+            raw, _ = listening.accept()
+            connection: Any = raw
+            if context is not None:
+                connection = SSL.Connection(context, raw)
+                connection.set_accept_state()
+                connection.do_handshake()
+            count = _receive(connection, target, bool(sync))
+            connection.sendall(count.to_bytes(8, "big"))
+            if context is not None:
+                connection.shutdown()
+            raw.close()
+
+
+def _pieces(path: str, size: int) -> Any:
+    if path:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(WRITE_BYTES):
+                yield piece
+        return
+    pool = os.urandom(8 << 20)
+    for start in range(0, size, WRITE_BYTES):
+        at = start % len(pool)
+        yield pool[at : at + min(WRITE_BYTES, size - start)]
+
+
+def send(kind: str, port: str, size: str, pki: str, path: str = "") -> None:
+    """Send once, and print what it took."""
+    raw = socket.create_connection(("127.0.0.1", int(port)))
+    connection: Any = raw
+    if kind == "tls":
+        connection = SSL.Connection(_context(pki, "client"), raw)
+        connection.set_connect_state()
+        connection.do_handshake()
+    started = time.perf_counter()
+    count = int(size)
+    connection.sendall(count.to_bytes(8, "big"))
+    if kind == "sendfile":
+        with open(path, "rb") as file:
+            sent = 0
+            while sent < count:
+                sent += os.sendfile(raw.fileno(), file.fileno(), sent, count - sent)
+    else:
+        for piece in _pieces(path, count):
+            connection.sendall(piece)
+    answer = b""
+    while len(answer) < 8:
+        answer += connection.recv(8 - len(answer))
+    seconds = time.perf_counter() - started
+    print(json.dumps({"amount": int.from_bytes(answer, "big"), "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    role: Any = {"serve": serve, "send": send}[sys.argv[1]]
+    role(*sys.argv[2:])
