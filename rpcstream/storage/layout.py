@@ -79,13 +79,11 @@ class Layout:
 
     def _private(self, name: str, dir_fd: int | None) -> int:
         """Make, open and check a directory that is ours alone."""
-        try:
+        with suppress(FileExistsError):
             self.files.mkdir(name, 0o700, dir_fd=dir_fd)
-        except FileExistsError:
-            pass
-        else:
-            if dir_fd is not None:
-                self.files.fsync(dir_fd)
+        if dir_fd is not None:
+            # Even if it was there: whoever made it may have been killed before this.
+            self.files.fsync(dir_fd)
         fd = self._keep(self.files.open(name, DIRECTORY_FLAGS, dir_fd=dir_fd))
         found = self.files.fstat(fd)
         if found.st_uid != os.geteuid():

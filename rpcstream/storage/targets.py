@@ -53,8 +53,8 @@ class Target(ABC):
         old = self.journal.header
         if old is not None and old[3:] == header[3:]:
             self.extents = self.journal.replay(header.size_bytes, header.extent_bytes)
-            if old != header:
-                self.journal.change(header)
+            # Even if nothing changes: what a killed process wrote there may not be durable yet.
+            self.journal.change(header)
         else:
             self.extents = ExtentMap(0, header.extent_bytes)
             self.journal.start(header)

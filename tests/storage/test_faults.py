@@ -243,10 +243,12 @@ class FaultTests(StorageTestCase):
         files = FaultyFiles()
         pool = self.make_pool(files=files, limits=LIMITS)
         receiving = self.begin(pool, size_bytes=4 * EXTENT)
-        feed(receiving, [CONTENT[:EXTENT], CONTENT[:10]])
-        receiving.write(CONTENT[: EXTENT - 11])
+        receiving.write(CONTENT[:EXTENT])
+        receiving.write_hole(EXTENT)
+        syncs = files.calls.count("fdatasync")
         files.rule = fail_nth({"fdatasync"}, 0)
         receiving.abandon()
+        self.assertEqual(files.calls.count("fdatasync"), syncs + 1)
         resumed = pool.begin(
             "disk", size_bytes=4 * EXTENT, sparse=True, replace=False, mode=None,
             owner=OWNER, transfer_id=transfer_id(),
