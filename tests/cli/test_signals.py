@@ -38,6 +38,15 @@ class SignalTests(RealCase):
         self.assert_error(finished, status, f"interrupted by {signal.Signals(number).name}; ")
         return objects + finished.objects
 
+    def wait_until_stopped(self, pid: int) -> None:
+        """SIGSTOP takes effect in its own time, and for each thread by itself."""
+        for _ in range(500):
+            stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+            if stats and all(text.rpartition(")")[2].split()[0] == "T" for text in stats):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"still running: {stats}")
+
     def idle_partials(self) -> list[list[str]]:
         """Partials of the destination, once nobody writes them any more."""
         for _ in range(50):
@@ -123,6 +132,7 @@ class SignalTests(RealCase):
             self.assertTrue(line)
         destination.process.send_signal(signal.SIGSTOP)
         self.addCleanup(destination.process.send_signal, signal.SIGCONT)
+        self.wait_until_stopped(destination.process.pid)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         self.assertIs(process.poll(), None)
