@@ -8,9 +8,10 @@ incomplete (L{rpcstream.storage.inplace}), and stays so when the upload is cut s
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, Generic, TypeVar
+from itertools import groupby
+from typing import Final, Generic, TypeVar, cast
 
 from rpcstream.errors import StorageError
 from rpcstream.libvirt.server_errors import STREAMS, as_libvirt_error, refuse_flags, system_error
@@ -128,11 +129,12 @@ class _Opened(Generic[T]):
 
 
 def _write(writer: InPlace, batch: list[Piece]) -> None:
-    for piece in batch:
-        if isinstance(piece, Hole):
-            writer.write_hole(piece.length)
+    # TLS gives 16 KiB at a time: joined, that is far fewer calls of the system.
+    for is_hole, pieces in groupby(batch, lambda piece: isinstance(piece, Hole)):
+        if is_hole:
+            writer.write_hole(sum(cast(Hole, piece).length for piece in pieces))
         else:
-            writer.write(piece)
+            writer.write(b"".join(cast("Iterator[bytes]", pieces)))
 
 
 def _open_window(pool: Pool, name: str, offset: int, length: int) -> FileSource:

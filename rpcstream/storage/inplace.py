@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 
 from rpcstream.errors import BadState, SourceChanged
+from rpcstream.limits import MIB
 from rpcstream.storage.extents import LARGEST_BYTES
 from rpcstream.storage.files import write_all, zero_range
 from rpcstream.storage.journal import Journal
@@ -22,6 +23,9 @@ from rpcstream.storage.records import Records
 from rpcstream.storage.upkeep import Upkeep
 
 __all__ = ["InPlace"]
+
+WRITEBACK_BYTES = 8 * MIB
+"""The kernel is asked to begin writing so often, so that the fsync at the end has little to wait for."""
 
 
 class InPlace:
@@ -60,7 +64,7 @@ class InPlace:
         self._name = name
         self._journal = journal
         self._fd = fd
-        self._start = offset
+        self._start = self._written_back = offset
         self._stop = None if length is None else offset + length
         self._old: Mark | None = None
         self._is_marked = False
@@ -86,10 +90,13 @@ class InPlace:
         # What is overwritten takes no room, but who knows; a quota that seems used up is measured again.
         self._quota.charge(room, self._name)
         write_all(self._files, self._fd, view[:room], self.position)
-        with suppress(OSError):
-            # Whatever fails here, fsync fails as well.
-            self._files.start_writeback(self._fd, self.position, room)
         self.position += room
+        if self.position - self._written_back >= WRITEBACK_BYTES:
+            with suppress(OSError):
+                # Whatever fails here, fsync fails as well.
+                length = self.position - self._written_back
+                self._files.start_writeback(self._fd, self._written_back, length)
+            self._written_back = self.position
         self._check_all_fitted(room, len(view))
 
     def write_hole(self, length: int) -> None:

@@ -212,6 +212,17 @@ class WriteTests(InPlaceCase):
         self.assertEqual(caught.exception.errno, errno.EFBIG)
         self.assertFalse(self.is_incomplete)
 
+    def test_writeback(self) -> None:
+        """The kernel is asked now and then to write; that it cannot is no harm."""
+        files = FaultyFiles(fail_nth({"start_writeback"}, 0))
+        pool = Pool(self.store, files=files)
+        self.addCleanup(pool.close)
+        writer = pool.volumes.open_in_place("disk", 0, None)
+        for _ in range(20):
+            writer.write(bytes(1 << 20))
+        writer.finish()
+        self.assertEqual(files.calls.count("start_writeback"), 2)
+
     def test_one_writer(self) -> None:
         """A volume has one writer, be it an upload or a transfer."""
         self.upload()
@@ -328,7 +339,8 @@ class MarkTests(InPlaceCase):
             entry = after.stat(path.name)
             if b"n" in path.read_bytes() and not entry.incomplete:
                 # Only after the fsync of the content.
-                self.assertIn("fsync", files.calls[files.calls.index("start_writeback") :])
+                after_content = files.calls[::-1][: files.calls[::-1].index("pwrite")]
+                self.assertIn("fsync", after_content)
             if entry.incomplete:
                 # Nothing is known but that all of it may be anything.
                 writer = after.volumes.open_in_place(path.name, 0, None)
