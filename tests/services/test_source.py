@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def open_descriptors() -> Counter[str]:
     """What is open in this process; sockets and pipes with their inodes."""
     found: Counter[str] = Counter()
     for fd in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             found[os.readlink(f"/proc/self/fd/{fd}")] += 1
     return found
 

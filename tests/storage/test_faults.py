@@ -13,7 +13,7 @@ from rpcstream.errors import RPCStreamError
 from rpcstream.limits import Limits
 from rpcstream.storage import Finished, Pool, Receiving
 from tests.storage.faults import FaultyFiles, Killed, Rule, fail_at, fail_nth, kill_at
-from tests.storage.support import EXTENT, OWNER, StorageTestCase, feed, transfer_id
+from tests.storage.support import EXTENT, OWNER, StorageTestCase, transfer_id
 
 OLD = b"old content"
 CONTENT = os.urandom(EXTENT) + bytes(2 * EXTENT) + os.urandom(2 * EXTENT + 100)
