@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
-from rpcstream.errors import ConnectRefused, RemoteError, RPCStreamError
+from rpcstream.errors import ConnectRefused, RemoteError, RPCFailed, RPCStreamError, Unsupported
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.endpoints import client_endpoint
@@ -99,7 +99,10 @@ async def hello(connection: ClientConnection) -> ClientConnection:
         welcome = await connection.call(request, timeout_seconds=connection.limits.handshake_seconds)
     except RemoteError as error:
         await connection.close()
-        raise ConnectRefused(f"the server does not speak rpcstream: {error.message}") from error
+        # Without HELLO it is a stock peer; any other error is this server's own answer to us.
+        is_stock = isinstance(error, RPCFailed | Unsupported)
+        reason = "the server does not speak rpcstream" if is_stock else "the server refuses the connection"
+        raise ConnectRefused(f"{reason}: {error.message}") from error
     except RPCStreamError as error:
         await connection.close()
         raise ConnectRefused(str(error)) from error
