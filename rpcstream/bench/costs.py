@@ -193,7 +193,9 @@ async def _measure_lane(
         files.append(await _files(bench, far_end, lane))
         sample_count += 1
     middle = _median(plain), _median(tls), _median(files)
-    framing = framing_seconds(lane.packet_bytes, min(plan.cost_bytes, 64 * MIB))
+    framing = framing_seconds(
+        lane.packet_bytes, min(plan.cost_bytes, 64 * MIB), is_joined=lane.mode is Mode.STREAM
+    )
     digest, switch = alone
     return {
         "lane": lane.name,

@@ -48,10 +48,13 @@ def _connected() -> tuple[Connection, Any, Connection, Any]:
     return near, near.streams[serial], far, accepted
 
 
-def framing_seconds(packet_bytes: int, byte_count: int = 64 * MIB) -> float:
+def framing_seconds(packet_bytes: int, byte_count: int = 64 * MIB, *, is_joined: bool = True) -> float:
     """
     Processor time per GiB of making frames at one end and taking them apart at the
     other, credit and states included.
+
+    @param is_joined: header and data become one object, as on the shared lane; else
+        the data is not touched, as on the exclusive one.
     """
     near, sending, far, receiving = _connected()
     data = os.urandom(packet_bytes)
@@ -61,8 +64,13 @@ def framing_seconds(packet_bytes: int, byte_count: int = 64 * MIB) -> float:
         count = max(1, byte_count // packet_bytes)
         for _ in range(count):
             started = time.thread_time()
-            frame = near.send_data(sending, data)
+            if is_joined:
+                frame = near.send_data(sending, data)
+            else:
+                header = near.data_header(sending, packet_bytes)
             spent += time.thread_time() - started
+            if not is_joined:
+                frame = header + data
             # Cutting the frame as TLS does is not framing.
             records = [frame[at : at + RECORD_BYTES] for at in range(0, len(frame), RECORD_BYTES)]
             started = time.thread_time()

@@ -47,10 +47,10 @@ class _Cell(NamedTuple):
 
 def _cells(plan: Plan, has_exclusive: bool) -> Iterator[_Cell]:
     """All, so that what is compared comes close together."""
-    for is_tls in (True, False):
-        for round_trip_ms in plan.round_trips_ms:
+    for round_trip_ms in plan.round_trips_ms:
+        for is_tls in (True, False):
             yield _Cell(is_tls, round_trip_ms, Mode.CALL, CALL_BYTES)
-            for packet_bytes in plan.packet_sizes:
+            for packet_bytes in plan.delayed_packet_sizes if round_trip_ms else plan.packet_sizes:
                 yield _Cell(is_tls, round_trip_ms, Mode.MESSAGE, packet_bytes)
                 yield _Cell(is_tls, round_trip_ms, Mode.STREAM, packet_bytes)
                 if has_exclusive:

@@ -15,6 +15,7 @@ TINY = Plan(
     name="tiny",
     round_trips_ms=(0, 2),
     packet_sizes=(64 * KIB,),
+    delayed_packet_sizes=(64 * KIB,),
     move_seconds=0.01,
     sample_count=2,
     cost_bytes=8 * MIB,

@@ -121,6 +121,7 @@ class IsolatedTests(TestCase):
     def test_all(self) -> None:
         """Every step takes some time, alone."""
         self.assertGreater(framing_seconds(64 * KIB, MIB), 0)
+        self.assertGreater(framing_seconds(64 * KIB, MIB, is_joined=False), 0)
         self.assertGreater(digest_seconds(MIB), 0)
         self.assertGreater(switch_seconds(50), 0)
 
