@@ -84,7 +84,7 @@ class KillTests(SynchronousTestCase):
         """After kill -9 at any point the same send finishes, repeats little, and I1 to I3 hold."""
         watch = require_program("inotifywait")
         generator = random.Random(SEED)
-        points = [2500, SIZE + SIZE // 700, *(generator.randrange(SIZE) for _ in range(RUNS - 2))]
+        points = [2500, SIZE + SIZE // 720, *(generator.randrange(SIZE) for _ in range(RUNS - 2))]
         for run, at in enumerate(points):
             for victim in ("sender", "destination"):
                 name = f"file-{run}-{victim}"

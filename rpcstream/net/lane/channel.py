@@ -38,7 +38,12 @@ class Channel(ABC):
     Used by one thread; only L{break_off} may come from another.
 
     @ivar fileno: what to poll.
+    @ivar is_upset_by_reading: whether nothing should be read while a write waits to be
+        tried again: if the peer asks for new keys just then, OpenSSL answers in the
+        midst of the unfinished write, and breaks the connection (C{bad length}).
     """
+
+    is_upset_by_reading = False
 
     def __init__(self, handle: socket.socket) -> None:
         self._handle = handle

@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from rpcstream.core.streams import Stream
-from rpcstream.errors import ConnectionClosed
 
 __all__ = ["IDLE_SECONDS", "Job", "Packet"]
 
@@ -61,11 +60,10 @@ class Job(ABC):
         """Let that thread see that the job was cancelled."""
 
     def cancel(self) -> None:
-        """Nobody wants it any more; from any thread, safe to call again."""
+        """Nobody wants it any more, and its stream tells why; from any thread, safe to call again."""
         if not self._is_cancelled:
             self._is_cancelled = True
             self._unblock()
-            self._finish(ConnectionClosed("the transfer has ended"))
 
     def fail(self, error: BaseException | None) -> None:
         """In the reactor: the stream has ended."""

@@ -305,10 +305,12 @@ class Lane:
         self._add_bytes()
         _lanes.pop(self._link, None)
         self._reactor.removeSystemEventTrigger(self._trigger)
-        takeover.close(transport, end is LaneEnd.IN_ORDER)
+        if not end.in_order and self._link.is_connected:
+            self._link.log.info("connection with {peer} lost: {text}", peer=self._link.peer, text=end.text)
+        takeover.close(transport, end.in_order)
         job = self._job
         if job is not None:
-            job.fail(ConnectionClosed(end.value))
+            job.fail(ConnectionClosed(end.text))
 
 
 def _nothing(_: object = None) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -32,15 +32,26 @@ WRITES_A_TURN = 4
 """Packets written before it is looked what came in."""
 FIRST_RECORD_BYTES = 16 * 1024
 """A packet's header goes with so much of its data as fills one TLS record."""
+LEAST_WRITE_BYTES = 16 * 1024
+LARGEST_WRITE_BYTES = 1024 * 1024
+"""Least and most that is given to the channel at once."""
+SLOW_SECONDS = 0.1
+"""A write that waits for longer makes the next ones smaller."""
+STUCK_SECONDS = 10.0
+"""A write that waits for longer does not keep us from reading."""
 TOLD_SECONDS = 0.5
 """Not reading for so long is told: silence of the peer then means nothing."""
 
 
-class LaneEnd(Enum):
-    """Why the thread has ended."""
+class LaneEnd(NamedTuple):
+    """
+    Why the thread has ended.
 
-    IN_ORDER = "the peer closed the connection"
-    LOST = "the connection was lost"
+    @ivar in_order: the peer has taken leave.
+    """
+
+    in_order: bool
+    text: str
 
 
 class LaneLoop:
@@ -79,7 +90,9 @@ class LaneLoop:
         self._held: deque[Event] = deque()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._unwritten = memoryview(b"")
-        self._rest: memoryview | None = None
+        self._rest = memoryview(b"")
+        self._write_bytes = LEAST_WRITE_BYTES
+        self._stuck_at = 0.0
         self._read_wants = self._write_wants = 0
         self._is_closing = self._is_end_sent = self._is_aborted = False
         self._blocked_at = 0.0
@@ -126,7 +139,7 @@ class LaneLoop:
     # --- the thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        end = LaneEnd.LOST
+        end = LaneEnd(False, "aborted by this side")
         try:
             while not self._is_aborted:
                 self._change_job()
@@ -134,10 +147,11 @@ class LaneLoop:
                 if not self._read() and not written:
                     self._wait()
         except ChannelLost as lost:
+            end = LaneEnd(lost.in_order, str(lost))
             if lost.in_order:
-                end = LaneEnd.IN_ORDER
                 self._answer_end()
         except Exception:
+            end = LaneEnd(False, "internal error")
             self.log.failure("a lane has failed")
         finally:
             self._leave(end)
@@ -177,14 +191,27 @@ class LaneLoop:
             count = self._channel.write(self._unwritten)
             if count < 0:
                 self._write_wants = count
+                if not self._stuck_at:
+                    self._stuck_at = time.monotonic()
                 return turn > 0
             self._unwritten = self._unwritten[count:]
+            if not self._unwritten:
+                self._adapt()
         return True
+
+    def _adapt(self) -> None:
+        """The slower the peer, the less at once: while a write is tried again nothing can be read."""
+        seconds = time.monotonic() - self._stuck_at if self._stuck_at else 0.0
+        self._stuck_at = 0.0
+        if seconds > SLOW_SECONDS:
+            self._write_bytes = max(LEAST_WRITE_BYTES, self._write_bytes // 2)
+        elif self._write_bytes < LARGEST_WRITE_BYTES:
+            self._write_bytes *= 2
 
     def _fill(self) -> bool:
         """Find what is to be written next."""
-        if self._rest is not None:
-            self._unwritten, self._rest = self._rest, None
+        if self._rest:
+            self._unwritten, self._rest = self._rest[: self._write_bytes], self._rest[self._write_bytes :]
             return True
         if self._controls:
             frames = [self._controls.popleft() for _ in range(len(self._controls))]
@@ -201,8 +228,7 @@ class LaneLoop:
         self.written_bytes += len(head) + len(data)
         first = FIRST_RECORD_BYTES - len(head)
         self._unwritten = memoryview(b"".join((head, data[:first])))
-        if len(data) > first:
-            self._rest = data[first:]
+        self._rest = data[first:]
         return True
 
     def _end_output(self) -> None:
@@ -219,6 +245,8 @@ class LaneLoop:
             count, self._read_wants = self._channel.read(self._scratch)
             return count > 0
         if self._held and not self._go_on():
+            return False
+        if self._write_wants and self._channel.is_upset_by_reading and not self._is_stuck():
             return False
         job = self._job
         view = self._scratch if job is None or not job.takes_data else job.room()
@@ -237,6 +265,10 @@ class LaneLoop:
             job.filled(count)
         self._handle(events, view is self._scratch)
         return not self._read_wants or bool(self._controls)
+
+    def _is_stuck(self) -> bool:
+        """Whether a write waits so long that the peer's signs of life must be read all the same."""
+        return time.monotonic() - self._stuck_at > STUCK_SECONDS
 
     def _handle(self, events: list[Event], is_scratch: bool) -> None:
         """Data is the job's, the rest the reactor's."""

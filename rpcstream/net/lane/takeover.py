@@ -39,6 +39,8 @@ __all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "
 class TLSChannel(Channel):
     """An SSL object that reads and writes the descriptor itself; used by one thread."""
 
+    is_upset_by_reading = True
+
     def __init__(self, connection: Any, handle: socket.socket) -> None:
         """
         @param connection: pyOpenSSL's, after the handshake, reading from memory.

@@ -7,17 +7,17 @@ C{RPCSTREAM_LANE_RUNS} says how many points each test tries.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from typing import Any
-from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 
 from rpcstream.errors import RPCStreamError
 from rpcstream.limits import MIB
 from tests.net.lane.relay import Relay
-from tests.net.lane.support import LaneCase, random_bytes
+from tests.net.lane.support import LIMITS, LaneCase, random_bytes
 
 RUNS = int(os.environ.get("RPCSTREAM_LANE_RUNS", "8"))
 SIZE = 12 * MIB + 1000
@@ -148,6 +148,12 @@ class LossTests(LaneCase):
 
     async def test_silence(self) -> None:
         """The peer says nothing more: the limits of the connection end it, at both ends."""
-        if RUNS < 20:
-            raise SkipTest("takes half a minute: RPCSTREAM_LANE_RUNS=20")
+        self.limits = dataclasses.replace(
+            LIMITS,
+            handshake_seconds=0.5,
+            first_message_seconds=0.5,
+            keepalive_seconds=0.1,
+            keepalive_count=4,
+            close_seconds=0.2,
+        )
         await self.check_uploads("silence", 6)
