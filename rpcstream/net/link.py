@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
@@ -29,6 +29,7 @@ from rpcstream.net.control import ControlQueue
 from rpcstream.net.deadlines import MessageDeadline
 from rpcstream.net.interfaces import BulkSender, Session
 from rpcstream.net.keepalive import Keepalive
+from rpcstream.net.losses import reason_text
 from rpcstream.net.sockets import tune_socket
 from rpcstream.net.threads import Runner
 from rpcstream.wire.error import remote_error
@@ -45,6 +46,7 @@ class Link(TwistedProtocol):
 
     @ivar core: the protocol's state.
     @ivar written_bytes: all bytes handed to the transport.
+    @ivar is_lane_blocked: the lane that has the socket does not read now.
     @ivar is_writable: whether the transport takes bulk now.
     @ivar running_events: event responders of this connection that are not done.
     """
@@ -81,6 +83,7 @@ class Link(TwistedProtocol):
         self._senders: dict[BulkSender, None] = {}
         self._is_pumping = False
         self._read_pauses: set[Hashable] = set()
+        self.is_lane_blocked = False
         self._control = ControlQueue(limits)
         self._close_reason: ConnectionClosed | None = None
         self._end_timer: IDelayedCall | None = None
@@ -93,7 +96,7 @@ class Link(TwistedProtocol):
             limits.keepalive_seconds,
             limits.keepalive_count,
             activity=lambda: core.activity,
-            is_reading=lambda: not self._read_pauses,
+            is_reading=lambda: self.is_reading,
             send_ping=self._send_ping,
             dead=self._peer_is_dead,
         )
@@ -198,7 +201,7 @@ class Link(TwistedProtocol):
         for timer in (self._end_timer, self._tick_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        text = _reason_text(reason)
+        text = reason_text(reason)
         for event in self.core.receive_eof():
             text = f"{text}: {event.detail}" if isinstance(event, events.ConnectionFailed) else text
         closed = self._close_reason or ConnectionClosed(text)
@@ -280,6 +283,11 @@ class Link(TwistedProtocol):
         self.is_writable = False
 
     # --- reading -------------------------------------------------------------------
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether silence of the peer means anything."""
+        return not self._read_pauses and not self.is_lane_blocked
 
     def pause_reading(self, why: Hashable) -> None:
         """Stop reading the transport until every C{why} is resumed."""
@@ -369,7 +377,7 @@ class Link(TwistedProtocol):
         if not self._is_open:
             return
         now = self.clock.seconds()
-        late = self._deadline.late(now, self.received_bytes, not self._read_pauses)
+        late = self._deadline.late(now, self.received_bytes, self.is_reading)
         if late is not None:
             self.fail(*late)
         elif self._control.is_stuck(now):
@@ -386,12 +394,3 @@ class Link(TwistedProtocol):
     def _peer_is_dead(self, seconds: float) -> None:
         code = "stuck" if self.core.stream_count else "keepalive"
         self.fail(code, f"the peer was silent for {seconds:g} s")
-
-
-def _reason_text(reason: Failure) -> str:
-    """Say in one line why the transport was lost."""
-    if reason.check(ConnectionDone):
-        return _PEER_CLOSED
-    if reason.check(ConnectionLost):
-        return "the connection was lost"
-    return reason.getErrorMessage() or repr(reason.value)

@@ -261,6 +261,7 @@ class Lane:
         loop = self._loop = LaneLoop(
             channel,
             core,
+            self._link.limits,
             deliver=lambda events: call(self._deliver, events),
             reading=lambda reads: call(self._tell_reading, reads),
             ended=lambda end: call(self._ended, transport, end),
@@ -282,10 +283,7 @@ class Lane:
             loop.wake()
 
     def _tell_reading(self, reads: bool) -> None:
-        if reads:
-            self._link.resume_reading(self)
-        else:
-            self._link.pause_reading(self)
+        self._link.is_lane_blocked = not reads
 
     def _count(self) -> None:
         """Tell the link, twice a second, what goes past it."""

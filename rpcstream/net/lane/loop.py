@@ -20,6 +20,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from rpcstream.core.events import Event, StreamData, StreamHole
+from rpcstream.limits import Limits
 from rpcstream.net.lane.channel import WANT_WRITE, Channel, ChannelLost
 from rpcstream.net.lane.guarded import GuardedConnection
 from rpcstream.net.lane.job import Job
@@ -66,12 +67,14 @@ class LaneLoop:
         self,
         channel: Channel,
         core: GuardedConnection,
+        limits: Limits,
         *,
         deliver: Callable[[list[Event]], None],
         reading: Callable[[bool], None],
         ended: Callable[[LaneEnd], None],
     ) -> None:
         """
+        @param limits: C{control_queue_count}, C{control_stuck_seconds} are used.
         @param deliver: called in the thread with events that are the reactor's.
         @param reading: called in the thread when it does not read for a while
             (a full disk queue, a rate limit), and when it does again.
@@ -79,6 +82,7 @@ class LaneLoop:
         """
         self._channel = channel
         self._core = core
+        self._limits = limits
         self._deliver = deliver
         self._reading = reading
         self._ended = ended
@@ -95,7 +99,8 @@ class LaneLoop:
         self._stuck_at = 0.0
         self._read_wants = self._write_wants = 0
         self._is_closing = self._is_end_sent = self._is_aborted = False
-        self._blocked_at = 0.0
+        self._is_paused = False
+        self._full_at = self._blocked_at = 0.0
         self._is_told = False
         self._poll = select.poll()
         self._poll.register(self._event_fd, select.POLLIN)
@@ -123,6 +128,11 @@ class LaneLoop:
     def attach(self, job: Job) -> None:
         """Do C{job} now; the one before has ended."""
         self._next_job = job
+        self.wake()
+
+    def pause(self, is_paused: bool) -> None:
+        """Whether the reactor has so much to do that nothing shall be read."""
+        self._is_paused = is_paused
         self.wake()
 
     def close(self) -> None:
@@ -244,7 +254,7 @@ class LaneLoop:
         if self._is_closing:
             count, self._read_wants = self._channel.read(self._scratch)
             return count > 0
-        if self._held and not self._go_on():
+        if self._is_paused or self._is_full() or (self._held and not self._go_on()):
             return False
         if self._write_wants and self._channel.is_upset_by_reading and not self._is_stuck():
             return False
@@ -265,6 +275,21 @@ class LaneLoop:
             job.filled(count)
         self._handle(events, view is self._scratch)
         return not self._read_wants or bool(self._controls)
+
+    def _is_full(self) -> bool:
+        """
+        Whether the peer lets so many answers wait that none shall be added.
+
+        @raise ChannelLost: for too long (row K04).
+        """
+        if len(self._controls) < self._limits.control_queue_count:
+            self._full_at = 0.0
+            return False
+        now = time.monotonic()
+        self._full_at = self._full_at or now
+        if now - self._full_at > self._limits.control_stuck_seconds:
+            raise ChannelLost("the peer does not read its answers")
+        return True
 
     def _is_stuck(self) -> bool:
         """Whether a write waits so long that the peer's signs of life must be read all the same."""

@@ -25,13 +25,17 @@ import socket
 from typing import Any
 
 from OpenSSL import SSL
-from OpenSSL._util import ffi, lib
 from twisted.internet import abstract, tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from rpcstream.net.lane.channel import WANT_READ, WANT_WRITE, Channel, ChannelLost, PlainChannel
+
+try:
+    from OpenSSL._util import ffi, lib
+except ImportError:
+    ffi = lib = None  # then L{is_supported} finds out
 
 __all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "is_supported"]
 

@@ -45,10 +45,12 @@ class LaneTransport:
         self._loop.abort()
 
     def pauseProducing(self) -> None:
-        """The lane reads when it has room."""
+        """The link has enough to do: read nothing until L{resumeProducing}."""
+        self._loop.pause(True)
 
     def resumeProducing(self) -> None:
-        """As L{pauseProducing}."""
+        """Read again."""
+        self._loop.pause(False)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Bulk is the lane's."""
