@@ -164,6 +164,13 @@ class PowerFiles(FileOperations):
         after.state = copy.deepcopy(disk)
         return after
 
+    def surely(self) -> PowerFiles:
+        """As L{crashed}, when nothing came that was not synced."""
+        after = PowerFiles(can_exchange=self.can_exchange)
+        after.disk = copy.deepcopy(self.disk)
+        after.state = copy.deepcopy(self.disk)
+        return after
+
     def killed(self) -> PowerFiles:
         """The file system after all programs were killed now: nothing is lost, nor is it safe."""
         after = PowerFiles(can_exchange=self.can_exchange)

@@ -96,6 +96,12 @@ def known(shown: bytes | None) -> str:
     return {CONTENT: "whole", OLD: "old", None: "nothing"}.get(shown, "a part")
 
 
+def source_of(content: bytes) -> FileSource:
+    """Content to send, from another disk, which nothing happens to."""
+    files = PowerFiles()
+    return FileSource(put(files, "source", content), extent_bytes=EXTENT, files=files)
+
+
 def states(seeds: Iterator[int], crashes: Callable[[int], Iterator[None]]) -> int:
     """Crashes of one seed after the other, until there were enough; how many."""
     every = (None for seed in seeds for _ in crashes(seed))
@@ -120,8 +126,7 @@ class PowerLossTests(SynchronousTestCase):
         self.assertEqual(begun.held.extent_count, len(indexes_of(begun.held.bitmap)))
         missing = set(indexes_of(begun.verify_held()))
         self.assertEqual(missing & set(indexes_of(begun.held.bitmap)), set())
-        files = PowerFiles()
-        with FileSource(put(files, "source", CONTENT), extent_bytes=EXTENT, files=files) as source:
+        with source_of(CONTENT) as source:
             transfer(source, begun)
             begun.finish()
             self.assertEqual(source.verify(begun.held), b"")
