@@ -187,6 +187,43 @@ class StreamRows(Rows):
             client, stream, _ = client_with_stream()
             self.assert_stream_error(raw(STREAM, status), "status", client, stream)
 
+    def test_within_a_packet_that_is_discarded(self) -> None:
+        """Deadlines see a stream's packet that has begun, whatever becomes of its body."""
+        for type, status, payload in (
+            (STREAM, 77, b"body"),
+            (STREAM, CONTINUE, b"more than was granted"),
+            (HOLE, CONTINUE, bytes(12)),
+            (HOLE, CONTINUE, bytes(11)),
+            (STREAM, OK, b"a finish has no body"),
+        ):
+            server, _, _ = server_with_stream()
+            server.enable_credit(HEADER_BYTES, HEADER_BYTES)
+            header = only(server.receive(raw(CALL, serial=1)), CallReceived).header
+            server.accept(header, b"")
+            before = server.message_number
+            data = raw(type, status, payload, serial=1)
+            server.receive(data[:-1])
+            self.assertTrue(server.is_within_stream_data)
+            self.assertEqual((server.pending, server.message_number), ("stream", before))
+            activity = server.activity
+            server.receive(data[-1:])
+            self.assertEqual((server.pending, server.message_number), (None, before + 1))
+            self.assertEqual(server.activity, activity + 1)
+
+    def test_late_finish_is_told_once_more(self) -> None:
+        """The error that repeats our STREAM/ERROR is the stream's, byte for byte the same kind."""
+        server, stream, _ = server_with_stream()
+        server.receive(raw(STREAM, 77))
+        server.take_outgoing()
+        late = raw(STREAM, OK, b"x")
+        server.receive(late[:-1])
+        self.assertEqual(server.pending, "stream")
+        server.receive(late[-1:])
+        ((header, _),) = frames(server.take_outgoing())
+        self.assertEqual((header.type, header.status, header.serial), (STREAM, ERROR, stream.key.serial))
+        self.assertEqual(server.receive(raw(STREAM, OK)), [])
+        self.assertEqual(server.take_outgoing(), [])
+
     def test_s14_while_finishing(self) -> None:
         """The opener that waits for its confirmation is told of it, too."""
         client, stream, _ = client_with_stream()
