@@ -111,7 +111,7 @@ class Limits:
     """C{write()}, which cannot wait, raises L{rpcstream.errors.BufferFull} above it."""
     packet_bytes: int = 256 * KIB
     """Payload of a stream packet between rpcstream peers on the shared lane."""
-    exclusive_lanes: int = 0
+    exclusive_lanes: int = 64
     """Connections of one process that a worker may have taken over, two threads each; 0: none ever."""
     exclusive_packet_bytes: int = 1 * MIB
     """Payload of a stream packet on such a connection, up to 4 MiB."""
