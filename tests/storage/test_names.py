@@ -7,9 +7,21 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
+from contextlib import closing
+from pathlib import Path
 
-from rpcstream.errors import NameExists, NameNotFound, NameRefused, NotRegular, StorageError
-from rpcstream.storage import Receiving, check_name
+from rpcstream.errors import (
+    ConfigurationError,
+    NameExists,
+    NameNotFound,
+    NameRefused,
+    NotRegular,
+    StorageError,
+)
+from rpcstream.storage import Pool, Receiving, check_name
+from rpcstream.storage.system_calls import rename_exchange
+from tests.storage.faults import FaultyFiles
 from tests.storage.support import EXTENT, StorageTestCase
 
 REFUSED = [
@@ -115,6 +127,66 @@ class NameTests(StorageTestCase):
             done.set()
             thread.join()
         self.assertEqual(inside.read_bytes(), b"public")
+
+    def test_parents_swapped(self) -> None:
+        """P05: a directory on the way that is exchanged for a link in a loop leads nowhere."""
+        outside = self.directory / "outside"
+        for name in ("", "partials", "journals", "records", "marks"):
+            (outside / name).mkdir()
+        before = self.tree(outside)
+        self.make_pool().close()
+        state = self.store / ".rpcstream"
+        parents = [state, *(state / name for name in ("partials", "journals", "records", "marks"))]
+        links = [parent.with_name(parent.name + ".link") for parent in parents]
+        for parent, link in zip(parents, links, strict=True):
+            link.symlink_to((outside if parent is state else outside / parent.name).resolve())
+        directories = {parent: os.open(parent.parent, os.O_RDONLY) for parent in parents}
+        done = threading.Event()
+
+        def swap() -> None:
+            while not done.is_set():
+                for parent, link in zip(parents, links, strict=True):
+                    for _ in range(2):
+                        rename_exchange(parent.name, link.name, directories[parent], directories[parent])
+                        time.sleep(0)
+
+        thread = threading.Thread(target=swap)
+        thread.start()
+        counts = {True: 0, False: 0}
+        stop = time.monotonic() + 2
+        try:
+            while time.monotonic() < stop:
+                try:
+                    with closing(Pool(self.store, extent_bytes=EXTENT, files=FaultyFiles())) as pool:
+                        receiving = self.begin(pool, "disk", size_bytes=3, replace=True)
+                        receiving.write(b"abc")
+                        receiving.remove()
+                    counts[True] += 1
+                except (ConfigurationError, StorageError, OSError):
+                    counts[False] += 1
+        finally:
+            done.set()
+            thread.join()
+            for fd in directories.values():
+                os.close(fd)
+        self.assertGreater(min(counts.values()), 10, counts)
+        self.assertEqual(self.tree(outside), before)
+
+    def test_pool_swapped(self) -> None:
+        """P05: a pool that is open stays the directory that it was."""
+        outside = self.directory / "outside"
+        outside.mkdir()
+        pool = self.make_pool()
+        self.store.rename(self.directory / "away")
+        self.store.symlink_to(outside.resolve())
+        receiving = self.begin(pool, size_bytes=3)
+        self.assertTrue(self.send(self.open_file(self.make_file("file", b"abc")), receiving).published)
+        self.assertEqual((self.directory / "away" / "disk").read_bytes(), b"abc")
+        self.assertEqual(self.tree(outside), [])
+
+    def tree(self, folder: Path) -> list[str]:
+        """All names below a directory."""
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     def test_exists(self) -> None:
         """P07: an existing name is refused at once, and again when it appears meanwhile."""
