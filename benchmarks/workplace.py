@@ -146,7 +146,7 @@ class Workplace:
             )  # fmt: skip
             wall = time.perf_counter() - started
         if done.returncode:
-            words = " ".join(command[:4])
+            words = " ".join(Path(word).name for word in command[:4])
             raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
         return wall, done.stdout
 
