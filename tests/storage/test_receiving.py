@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -431,15 +432,20 @@ class WriterTests(StorageTestCase):
         content = os.urandom(EXTENT)
         path = self.make_file("source", content)
         pool = self.make_pool()
+        began = time.monotonic()
+        self.send(self.open_file(path), self.begin(pool, "undisturbed", size_bytes=EXTENT))
+        seconds = time.monotonic() - began
         outcomes = set()
         for number in range(30):
             source = self.open_file(path)
             name = f"disk{number}"
+            # From at once to about when it ends; the last one surely after that.
+            delay = number * seconds / 25 if number < 29 else 20 * seconds
             receiving = self.begin(pool, name, size_bytes=EXTENT)
             transfer(source, receiving)
             digest = source.content_digest()
             removed: list[bool] = []
-            timer = threading.Timer(number * 0.0001, lambda r=receiving, d=removed: d.append(r.remove()))
+            timer = threading.Timer(delay, lambda r=receiving, d=removed: d.append(r.remove()))
             timer.start()
             try:
                 published = receiving.commit(EXTENT, digest).published
