@@ -12,8 +12,8 @@ import click
 
 from rpcstream.bench.picture import check_plotting, draw
 from rpcstream.bench.plan import FULL, QUICK, Plan
-from rpcstream.bench.tables import tables_of
 from rpcstream.bench.whole import measure
+from rpcstream.cli.bench_tables import tables_of
 from rpcstream.cli.options import Settings, printing
 from rpcstream.cli.running import Session, run
 from rpcstream.units import format_seconds, format_size

@@ -22,8 +22,8 @@ from rpcstream.bench.memory import measure_memory
 from rpcstream.bench.modes import measure_modes
 from rpcstream.bench.moving import Mode
 from rpcstream.bench.plan import Share
-from rpcstream.bench.tables import tables_of
 from rpcstream.bench.whole import PARTS, measure
+from rpcstream.cli.bench_tables import tables_of
 from rpcstream.limits import MIB
 from rpcstream.net.threads import ThreadRunner
 from tests.bench.support import TINY

@@ -1,5 +1,5 @@
 """
-The results as tables.
+The results of C{rpcstream bench} as tables.
 """
 
 from __future__ import annotations
