@@ -211,6 +211,10 @@ def _rule(path: Path, number: int, values: dict[str, Any]) -> Rule:
     )
 
 
+_MAY_BE_ZERO = ("exclusive_lanes", "exclusive_least_bytes")
+"""Limits for which 0 means something: no lanes, and lanes for everything."""
+
+
 def _limits(path: Path, root: ConfigTable) -> Limits:
     known = [field.name for field in fields(Limits)]
     table = ConfigTable(path, "[limits]", root.value("limits", dict, default={}), known)
@@ -233,7 +237,7 @@ def _limit(table: ConfigTable, name: str) -> Any:
         value = float(table.value(name, int, float))
     else:
         value = table.value(name, int)
-    if value is None or not 0 < value < math.inf:
+    if value is None or not (0 < value < math.inf or (value == 0 and name in _MAY_BE_ZERO)):
         table.refuse(name, "must be more than 0")
     if value > _LARGEST.get(name, 2**62):
         table.refuse(name, f"must not be more than {_LARGEST.get(name, 2**62)}")
