@@ -48,7 +48,9 @@ NOT_TESTED = ("__repr__", "__str__")
 EQUIVALENT = {
     # bytearray.find from the place of a flag of the other kind: behind it or -1, never 0.
     ("storage/extent_map.py", "stop = len(self.flags) if stop < 0 else stop", "stop <= 0"),
+    ("storage/extent_map.py", "stop = len(self.flags) if stop < 0 else stop", "1"),
     ("storage/extents.py", "if stop < 0 or stop > count:", "stop <= 0"),
+    ("storage/extents.py", "if stop < 0 or stop > count:", "1"),
     # At the very end a range of no bytes would be zeroed.
     ("storage/inplace.py", "if self.position < size:", "self.position <= size"),
     # Inside "if rest": it is not 0.

@@ -210,6 +210,37 @@ class EdgeTests(StorageTestCase):
         source = self.open_file(self.make_file("file", os.urandom(EXTENT)))
         self.assertTrue(self.send(source, receiving).published)
 
+    def test_declared_later(self) -> None:
+        """Room is made when the size is told, be it later; the journal is ours alone."""
+        files = FaultyFiles()
+        pool = self.make_pool(files=files)
+        receiving = self.begin(pool)
+        receiving.declare(4 * EXTENT, sparse=False)
+        self.assertIn("reserve", files.calls)
+        state = self.store / ".rpcstream"
+        self.assertEqual((state / "partials" / "disk").stat().st_size, 4 * EXTENT)
+        self.assertEqual((state / "journals" / "disk").stat().st_mode & 0o777, 0o600)
+        receiving.remove()
+
+    def test_record_of_a_device(self) -> None:
+        """A device that is written again has no digest on record from the beginning."""
+        device = self.make_file("device", bytes(EXTENT))
+        pool = self.make_pool(devices={"vda": device})
+        source = self.open_file(self.make_file("file", os.urandom(EXTENT)))
+        self.send(source, self.begin(pool, "vda", size_bytes=EXTENT))
+        record = self.store / ".rpcstream" / "records" / "vda"
+        self.assertTrue(record.exists())
+        self.begin(pool, "vda", size_bytes=EXTENT, transfer_id=transfer_id(2))
+        self.assertFalse(record.exists())
+
+    def test_probe_of_another(self) -> None:
+        """A probe of the file system that another process makes stays when a pool is opened."""
+        self.make_pool().close()
+        probe = self.store / ".rpcstream" / "partials" / ".probe-x"
+        probe.write_bytes(b"")
+        self.make_pool().close()
+        self.assertTrue(probe.exists())
+
     def test_syncs_are_counted_from_zero(self) -> None:
         """So much data, and not a byte less, between two syncs."""
         files = FaultyFiles()
