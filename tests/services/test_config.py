@@ -96,11 +96,11 @@ class MeaningTests(ConfigCase):
         )
         self.assertEqual((limits.call_seconds, limits.keepalive_seconds), (30.0, 2.5))
         self.assertEqual(limits.streams, DEFAULT_LIMITS.streams)
+        self.assertEqual(config.warnings, ())
 
     def test_without_lanes(self) -> None:
         """Lanes can be switched off, by a 0."""
         self.assertEqual(self.load("[limits]\nexclusive_lanes = 0").limits.exclusive_lanes, 0)
-        self.assertEqual(config.warnings, ())
 
     def test_empty(self) -> None:
         """Nothing said: the defaults, and a warning that everybody may do everything."""
