@@ -57,6 +57,7 @@ class EndTests(SynchronousTestCase):
         """Afterwards nothing is taken; what crosses the end has nothing to write; the rest is our mistake."""
         pair = Pair(credit=1000)
         opener, acceptor = pair.open()
+        sparse, _ = pair.open(sparse=True)
         header = pair.call().header
         pair.client.close()
         pair.server.close()
@@ -71,6 +72,7 @@ class EndTests(SynchronousTestCase):
         ):
             self.assertEqual(nothing, b"")
         self.assertEqual(pair.client.sendable_bytes(opener), 0)
+        self.assertIn("closed", str(self.assertRaises(BadState, pair.client.send_hole, sparse, 5)))
         for send in (pair.client.end, pair.client.finish):
             self.assertRaises(BadState, send, opener)
         self.assertRaises(BadState, pair.server.confirm, acceptor)

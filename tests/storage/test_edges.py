@@ -15,9 +15,10 @@ from rpcstream.limits import Limits
 from rpcstream.storage import AsideFile, Finished, PipeSource, Pool, digest_file
 from rpcstream.storage.extent_map import ExtentMap
 from rpcstream.storage.files import read_exactly
-from rpcstream.storage.journal import Journal, replay
+from rpcstream.storage.journal import Journal, _record, read_header, replay
+from rpcstream.storage.marks import Mark
 from rpcstream.storage.publish import recover
-from tests.storage.faults import FaultyFiles
+from tests.storage.faults import FaultyFiles, fail_nth
 from tests.storage.power import PowerFiles
 from tests.storage.support import EXTENT, OWNER, StorageTestCase, transfer, transfer_id
 from tests.storage.test_power_loss import CONTENT, OLD, put, source_of
@@ -108,6 +109,12 @@ class AsideTests(StorageTestCase):
         with self.assertRaises(NameExists):
             file.commit()
         self.assertEqual(os.listdir(self.store), ["file"])
+        files = FaultyFiles()
+        file = AsideFile(path, files=files)
+        files.rule = fail_nth({"fsync"}, 0)
+        with self.assertRaises(OSError):
+            file.commit()
+        self.assertEqual((os.listdir(self.store), files.open_fds), (["file"], set()))
         file = AsideFile(path)
         file.commit()
         for late in (lambda: file.write(b""), lambda: file.write_hole(1), file.commit):
@@ -148,6 +155,16 @@ class EdgeTests(StorageTestCase):
         self.addCleanup(journal.remove)
         self.assertEqual(len(replay(pool._layout.files, journal._fd, None, EXTENT)), 0)
         self.assertIs(recover(pool._layout, "disk", journal), False)
+
+    def test_records_of_other_shapes(self) -> None:
+        """Both the type and the size of a record must be known for it to count."""
+        pool = self.make_pool()
+        receiving = self.begin(pool, size_bytes=2 * EXTENT)
+        journal = receiving._target.journal
+        for kind, size in ((b"E", 8), (b"E", 45), (b"F", 44), (b"F", 7), (b"X", 44), (b"X", 8)):
+            journal._append(_record(kind, bytes(size)))
+        self.assertEqual(journal.replay(2 * EXTENT, EXTENT).known_count, 0)
+        receiving.remove()
 
     def test_one_read(self) -> None:
         """What one read brings, or does not, is not read for again."""
@@ -220,7 +237,22 @@ class EdgeTests(StorageTestCase):
         state = self.store / ".rpcstream"
         self.assertEqual((state / "partials" / "disk").stat().st_size, 4 * EXTENT)
         self.assertEqual((state / "journals" / "disk").stat().st_mode & 0o777, 0o600)
+        fd = os.open(state / "journals" / "disk", os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        header, _ = read_header(files, fd)
+        assert header is not None
+        self.assertEqual(header.size_bytes, 4 * EXTENT)
         receiving.remove()
+
+    def test_mark_says_where(self) -> None:
+        """An upload that is cut short marks what it wrote, and no more."""
+        pool = self.make_pool()
+        pool.volumes.create("disk", 10_000, 0)
+        upload = pool.volumes.open_in_place("disk", 5000, None)
+        upload.write(b"abc")
+        upload.abandon()
+        inode = (self.store / "disk").stat().st_ino
+        self.assertEqual(pool._marks.read("disk", inode), Mark(inode, 5000, 5003))
 
     def test_record_of_a_device(self) -> None:
         """A device that is written again has no digest on record from the beginning."""
