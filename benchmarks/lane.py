@@ -32,6 +32,10 @@ class _SharedMemory(Shared):
     groups = ("memory-worker",)
     is_ours = False
 
+    def prepare(self) -> None:
+        self.group = "memory-shared"  # a directory of its own
+        super().prepare()
+
 
 class _SharedFiles(Send):
     """The same command, to a destination that has lanes switched off."""
