@@ -13,8 +13,9 @@ from typing import Any
 
 from rpcstream.core.connection import Connection
 from rpcstream.core.events import Event
+from rpcstream.core.states import ConnectionState
 from rpcstream.core.streams import Stream
-from rpcstream.errors import RemoteError
+from rpcstream.errors import BadState, RemoteError
 from rpcstream.wire.header import Header
 
 __all__ = ["GuardedConnection"]
@@ -30,6 +31,21 @@ class GuardedConnection(Connection):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.lock = threading.RLock()
+        self._has_lane = False
+
+    def propose_switch(self, stream: Stream) -> None:
+        with self.lock:
+            super().propose_switch(stream)
+            self._has_lane = True
+
+    def _is_over(self, stream: Stream | None = None) -> bool:
+        """
+        Whether the lane has received what ends C{stream}, or the connection: the
+        reactor will hear of it, but may do something until then that is no mistake.
+        """
+        if not self._has_lane:
+            return False
+        return self.state is ConnectionState.CLOSED or (stream is not None and stream.ended)
 
     def call(self, *args: Any, **keywords: Any) -> tuple[int, bytes]:
         with self.lock:
@@ -37,7 +53,12 @@ class GuardedConnection(Connection):
 
     def forget_call(self, serial: int) -> None:
         with self.lock:
-            super().forget_call(serial)
+            try:
+                super().forget_call(serial)
+            except BadState:
+                # The lane has its reply, which the reactor has not seen yet.
+                if not self._has_lane:
+                    raise
 
     def reply(self, header: Header, payload: bytes) -> bytes:
         with self.lock:
@@ -51,17 +72,25 @@ class GuardedConnection(Connection):
         with self.lock:
             return super().accept(header, payload, sparse=sparse)
 
+    def message(self, *args: Any, **keywords: Any) -> bytes:
+        with self.lock:
+            return b"" if self._is_over() else super().message(*args, **keywords)
+
+    def ping(self) -> bytes:
+        with self.lock:
+            return b"" if self._is_over() else super().ping()
+
     def end(self, stream: Stream) -> bytes:
         with self.lock:
-            return super().end(stream)
+            return b"" if self._is_over(stream) else super().end(stream)
 
     def finish(self, stream: Stream) -> bytes:
         with self.lock:
-            return super().finish(stream)
+            return b"" if self._is_over(stream) else super().finish(stream)
 
     def confirm(self, stream: Stream) -> bytes:
         with self.lock:
-            return super().confirm(stream)
+            return b"" if self._is_over(stream) else super().confirm(stream)
 
     def abort(self, stream: Stream, reason: str = "") -> bytes:
         with self.lock:
