@@ -48,8 +48,7 @@ async def open_driver(
     @param is_main: whether events may be wanted; a connection for one stream asks for less.
     @raise ConnectRefused: no way to authenticate, or no answer.
     @raise ConfigurationError: a password is needed.
-    @raise RemoteError: the daemon refuses: L{AuthenticationFailed<remote.AuthenticationFailed>},
-        L{NoConnect<remote.NoConnect>}, ...
+    @raise RemoteError: the daemon refuses: C{AuthenticationFailed}, C{NoConnect}, ...
     """
     runner: Runner = connection.link.runner
     try:

@@ -1,7 +1,7 @@
 """
 The libvirt server: a destination's pools for stock virsh and libvirt-python.
 
-    virsh -c 'storage+tls://HOST:PORT/system?pkipath=DIR' vol-upload --pool default NAME FILE
+C{virsh -c 'storage+tls://HOST:PORT/system?pkipath=DIR' vol-upload --pool default NAME FILE}
 
 What lives here: putting the responders together.  The pools are those of the
 transfer program; what libvirt can do and this server cannot gets libvirt's own
