@@ -254,6 +254,10 @@ class RPCService(MultiService):
         """Send an event to all who subscribed and for whom C{to} holds."""
         self.serving.emit(event, to)
 
+    def startService(self) -> None:
+        """Listen; a port that cannot be had raises."""
+        super().startService()  # type: ignore[no-untyped-call]
+
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain the connections, end the service's own threads."""
         listening: Any = super().stopService()  # type: ignore[no-untyped-call]

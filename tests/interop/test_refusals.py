@@ -16,6 +16,9 @@ from tests.interop.harness import COMMAND, ENVIRONMENT, Destination, random_file
 from tests.net.certificates import CLIENT, SERVER, authority, issue, minutes, pki_directory
 from tests.peers import REQUIRE_PEERS
 
+SYNCED_BYTES = 20 << 20
+"""More than is received between two syncs: some of it is durable."""
+
 
 class Refusals(SynchronousTestCase):
     server_names = ("localhost", "127.0.0.1")
@@ -166,13 +169,17 @@ class StoreTests(Refusals):
 class SignalTests(Refusals):
     def interrupt(self, act: Callable[[subprocess.Popen[bytes]], None]) -> tuple[Destination, int, str]:
         destination = self.serve()
-        self.source = random_file(self.folder / "source", 48 << 20)
+        self.source = random_file(self.folder / "source", 96 << 20)
         sender = subprocess.Popen(
             [*COMMAND, "send", str(self.source), destination.url("x"),
              "--bwlimit", "16M", "--pki", str(self.pki)],
             env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        time.sleep(2.5)
+        partial = destination.store / ".rpcstream" / "partials" / "x"
+        deadline = time.monotonic() + 60
+        while not partial.exists() or partial.stat().st_blocks * 512 < SYNCED_BYTES:
+            self.assertLess(time.monotonic(), deadline, "the transfer does not begin")
+            time.sleep(0.05)
         act(sender)
         _, errors = sender.communicate(timeout=20)
         self.assertEqual(self.names(destination), [])

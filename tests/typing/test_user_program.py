@@ -24,8 +24,7 @@ CONFIGURATION = """
 strict = true
 plugins = mypy_zope:plugin
 follow_imports = silent
-# Twisted's Service.startService, which RPCService inherits, has no annotations.
-untyped_calls_exclude = twisted, rpcstream.net.service.RPCService
+untyped_calls_exclude = twisted
 [mypy-construct.*]
 ignore_missing_imports = true
 follow_untyped_imports = true
