@@ -106,11 +106,11 @@ class TransferTests(CommandCase):
             file.truncate(1 << 30)
             file.seek(1 << 29)
             file.write(b"x" * 4096)
-        place = f"{self.storage}#p/sparse"
+        place = f"{self.storage}#p/sparse-by-command"
         answer = json.loads(self.done("send", "--json", str(source), place).splitlines()[-1])
         self.assertEqual((1 << 30, 4096), (answer["bytes"], answer["sent_bytes"]))
         self.done("receive", place, str(self.folder / "copy"))
-        for path in (self.pool / "sparse", self.folder / "copy"):
+        for path in (self.pool / "sparse-by-command", self.folder / "copy"):
             self.assertEqual(1 << 30, path.stat().st_size)
             self.assertLess(path.stat().st_blocks * 512, MIB)
 
