@@ -62,7 +62,7 @@ def main(folder: str) -> None:
         sys.stdout.flush()
 
     def start() -> None:
-        service.startService()  # type: ignore[no-untyped-call]
+        service.startService()
         running.addSystemEventTrigger("before", "shutdown", service.stopService)
         running.callLater(0, tell)
 
