@@ -106,6 +106,8 @@ class Lane:
         self._trigger: Any = None
         self._attach: Callable[[], None] | None = None
         self._has_all: Callable[[], bool] = lambda: False
+        self._is_settled = False
+        self._waiting: list[Callable[[], None]] = []
         self.is_busy = False
         # Never in this turn: Twisted may be in the midst of reading the socket.
         self._reactor.callLater(0, self._try, first)
@@ -196,6 +198,13 @@ class Lane:
             self._add_bytes()
             closed.addErrback(_nothing)
             closed.cancel()
+            if isinstance(result, Failure):
+                tell(result)
+            else:
+                # COMMIT comes next: it is a lane's call, not possible in the midst of the hand-over.
+                self._when_settled(lambda: tell(result))
+
+        def tell(result: Any) -> None:
             if not done.called:
                 done.callback(result)
 
@@ -225,11 +234,27 @@ class Lane:
 
     # --- the hand-over --------------------------------------------------------------------
 
+    def _when_settled(self, callback: Callable[[], None]) -> None:
+        """Now, or when it is decided whether the lane begins."""
+        if self._is_settled:
+            callback()
+        else:
+            self._waiting.append(callback)
+
+    def _settle(self) -> None:
+        self._is_settled = True
+        if self._attach is not None and self._loop is not None:
+            self._attach()
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
+
     def _try(self, first: StreamBase[Any]) -> None:
         link = self._link
         transport: Any = link.transport
         if not link.is_connected or transport.disconnecting:
             _lanes.pop(link, None)  # the stream tells who waits
+            self._settle()
             return
         takeover.flush(transport)
         if not takeover.is_flushed(transport) or not self._switched(first):
@@ -241,9 +266,7 @@ class Lane:
             _lanes.pop(link, None)
             link.log.failure("a lane could not take its connection over")
             link.abort(f"the lane could not begin: {error}")
-            return
-        if self._attach is not None:
-            self._attach()
+        self._settle()
 
     def _switched(self, stream: StreamBase[Any]) -> bool:
         try:

@@ -37,6 +37,9 @@ try:
 except ImportError:
     ffi = lib = None  # then L{is_supported} finds out
 
+_SYSTEM_ERROR = 0x80000000
+"""OpenSSL's mark of an error that the system told."""
+
 __all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "is_supported"]
 
 
@@ -106,10 +109,18 @@ class TLSChannel(Channel):
         number = ffi.errno
         queue = []
         while (code := lib.ERR_get_error()) != 0:
-            reason = lib.ERR_reason_error_string(code)
-            queue.append(ffi.string(reason).decode("ascii", "replace") if reason != ffi.NULL else str(code))
+            queue.append(_reason(code))
         text = ", ".join(queue) or (os.strerror(number) if number else "unexpected end")
         raise ChannelLost(text)
+
+
+def _reason(code: int) -> str:
+    """What an entry of OpenSSL's error queue says; some are the system's own numbers."""
+    reason = lib.ERR_reason_error_string(code)
+    if reason != ffi.NULL:
+        text: str = ffi.string(reason).decode("ascii", "replace")
+        return text
+    return os.strerror(code & ~_SYSTEM_ERROR) if code & _SYSTEM_ERROR else f"error {code:#x}"
 
 
 class _Gone:

@@ -55,10 +55,12 @@ class KeyUpdateRelay:
 
     @ivar update_count: how many updates were asked for, of both ends together.
     @ivar port: where it listens.
+    @ivar error: what ended it.
     """
 
     def __init__(self, pki: Path, target: int, every_bytes: int) -> None:
         self.update_count = 0
+        self.error: OSError | None = None
         self._target = target
         self._every_bytes = every_bytes
         self._library = _library()
@@ -84,16 +86,21 @@ class KeyUpdateRelay:
         self._thread.join(10)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            accepted, _ = self._listener.accept()
-            onward = socket.create_connection(("127.0.0.1", self._target))
-            with (
-                self._server.wrap_socket(accepted, server_side=True) as here,
-                self._client.wrap_socket(onward, server_hostname="localhost") as there,
-            ):
-                for side in (here, there):
-                    side.setblocking(False)
-                self._pump(here, there)
+        try:
+            self._relay()
+        except OSError as error:
+            self.error = error
+
+    def _relay(self) -> None:
+        accepted, _ = self._listener.accept()
+        onward = socket.create_connection(("127.0.0.1", self._target))
+        with (
+            self._server.wrap_socket(accepted, server_side=True) as here,
+            self._client.wrap_socket(onward, server_hostname="localhost") as there,
+        ):
+            for side in (here, there):
+                side.setblocking(False)
+            self._pump(here, there)
 
     def _pump(self, here: ssl.SSLSocket, there: ssl.SSLSocket) -> None:
         waiting: dict[ssl.SSLSocket, bytearray] = {here: bytearray(), there: bytearray()}
@@ -128,3 +135,6 @@ class KeyUpdateRelay:
             with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 side.do_handshake()
             self.update_count += 1
+        else:
+            # Or Python would take the refusal for that of its next call.
+            self._library.ERR_clear_error()
