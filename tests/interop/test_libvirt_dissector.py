@@ -32,7 +32,6 @@ EXPECTED = (
     ("STORAGE_VOL_CREATE_XML", "CALL"),
     ("STORAGE_VOL_UPLOAD", "CALL"),
     ("STORAGE_VOL_UPLOAD", "STREAM"),
-    ("STORAGE_VOL_UPLOAD", "STREAM_HOLE"),
     ("STORAGE_VOL_DOWNLOAD", "STREAM"),
     ("CONNECT_CLOSE", "CALL"),
 )
@@ -65,6 +64,9 @@ class DissectorTests(LibvirtCase):
         for name, kind in EXPECTED:
             wanted = f"Prog=REMOTE Proc={name} Type={kind} "
             self.assertTrue(any(wanted in text for text in texts), (wanted, texts))
+        # The column shows the last message of a TCP segment, and a hole may share one with what follows.
+        upload_holes = "libvirt.type == 6 && libvirt.procedure == 208"
+        self.assertNotEqual([], capture.read(upload_holes, "frame.number"))
 
     async def _talk(self, daemon: Any) -> None:
         """A bit of everything."""
