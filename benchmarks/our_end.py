@@ -32,9 +32,10 @@ async def _file(connection: Any, path: Path) -> tuple[int, str]:
     stream = await connection.open(Sink(packet_bytes), packet_bytes=packet_bytes or None)
     async with stream:
         if stream.reply:
-            await lane_for(stream).send(
-                stream, open_path(path).pieces(packet_bytes=packet_bytes), packet_bytes
-            )
+            lane = lane_for(stream)
+            with open_path(path) as source:
+                pieces = source.parts(packet_bytes=packet_bytes, digests=False)
+                await lane.send(stream, pieces, packet_bytes)
         else:
             await stream.send_from(path)
     tally = await connection.call(End())

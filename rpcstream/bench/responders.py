@@ -28,6 +28,8 @@ class Count:
     @ivar byte_count: how much.
     """
 
+    is_immediate = True
+
     def __init__(self, is_digested: bool = False) -> None:
         self.byte_count = 0
         self._hasher = blake3() if is_digested else None

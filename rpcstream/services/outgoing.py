@@ -65,11 +65,13 @@ class OutgoingTransfer:
         if self.is_whole:
             self._verified = self._runner.run(source.verify, held, lambda: self._cancelled)
             self._verified.addErrback(self._failed)
-        pieces = source.pieces(held.bitmap, packet_bytes, sparse=request.sparse)
-        if lane is not None:
-            await lane.send(stream, pieces)
+        skip, sparse = held.bitmap, request.sparse
+        if lane is not None and lane.takes_files:
+            await lane.send(stream, source.parts(skip, packet_bytes, sparse=sparse, digests=self.is_whole))
+        elif lane is not None:
+            await lane.send(stream, source.pieces(skip, packet_bytes, sparse=sparse))
         else:
-            await send_pieces(stream, pieces, self._serial)
+            await send_pieces(stream, source.pieces(skip, packet_bytes, sparse=sparse), self._serial)
         await self._serial.run(source.check_unchanged)
 
     def _failed(self, failure: Failure) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rpcstream.errors import DigestMismatch, OperationAborted, StorageError
 from rpcstream.limits import EXTENT_BYTES
@@ -30,6 +30,8 @@ __all__ = ["ROUNDS", "Counters", "SendOptions", "Sent", "all_extents", "held_byt
 
 ROUNDS = 8
 """A source that still differs after so many rounds is being written to."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Counters:
     lane: str = "shared"
     hole_count: int = 0
 
-    def counting(self, pieces: Iterator[bytes | Hole]) -> Iterator[bytes | Hole]:
+    def counting(self, pieces: Iterator[T]) -> Iterator[T]:
         """The same pieces; counts the holes among them."""
         for piece in pieces:
             self.hole_count += isinstance(piece, Hole)
@@ -221,12 +223,16 @@ async def _one_round(
     # A pipe is compared as it is read; a file is read twice at once, in two threads.
     verifying = None if is_pipe else runner.run(source.verify, held, lambda: cancelled[0])
     try:
-        pieces = source.pieces(held.bitmap, stream.packet_bytes, sparse=options.sparse)
-        if lane is not None:
+        skip, packet_bytes, sparse = held.bitmap, stream.packet_bytes, options.sparse
+        if lane is not None and lane.takes_files:
             counters.lane = stream.lane
-            await lane.send(stream, counters.counting(pieces))
+            await lane.send(stream, counters.counting(source.parts(skip, packet_bytes, sparse=sparse)))
+        elif lane is not None:
+            counters.lane = stream.lane
+            await lane.send(stream, counters.counting(source.pieces(skip, packet_bytes, sparse=sparse)))
         else:
-            await send_pieces(stream, counters.counting(pieces), SerialRunner(runner))
+            pieces = counters.counting(source.pieces(skip, packet_bytes, sparse=sparse))
+            await send_pieces(stream, pieces, SerialRunner(runner))
         await stream.finish()
         counters.add(stream.progress)
     except BaseException as error:

@@ -15,6 +15,7 @@ from rpcstream.storage.extents import (
     extent_length,
     indexes_of,
 )
+from rpcstream.storage.file_part import FilePart
 from rpcstream.storage.files import FileOperations
 from rpcstream.storage.listing import Entry, PartialEntry
 from rpcstream.storage.names import check_name
@@ -32,6 +33,7 @@ __all__ = [
     "ContentKind",
     "Entry",
     "FileOperations",
+    "FilePart",
     "FileSource",
     "Finished",
     "Held",

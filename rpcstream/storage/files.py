@@ -55,6 +55,10 @@ class FileOperations:
     def pread(self, fd: int, byte_count: int, offset: int) -> bytes:
         return os.pread(fd, byte_count, offset)
 
+    def send_to(self, socket: int, fd: int, offset: int, byte_count: int) -> int:
+        """sendfile(2): from C{fd} to a socket; fewer bytes if it takes no more, 0 at the end of the file."""
+        return os.sendfile(socket, fd, offset, byte_count)
+
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """@return: how many bytes were written, perhaps fewer than given."""
         return os.pwrite(fd, data, offset)

@@ -30,6 +30,7 @@ from rpcstream.storage.extents import (
     missing_ranges,
     zero_digest,
 )
+from rpcstream.storage.file_part import FilePart
 from rpcstream.storage.files import PIECE_BYTES, ZEROS, FileOperations, read_exactly
 from rpcstream.storage.reading import ExtentReader, Segments
 from rpcstream.storage.recorder import ExtentRecorder
@@ -85,6 +86,22 @@ class Source(ABC):
         @raise BadState: the source was closed meanwhile.
         @raise OSError: a read failed.
         """
+
+    def parts(
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        digests: bool = True,
+    ) -> Generator[bytes | FilePart | Hole, None, None]:
+        """
+        As L{pieces}, for who can send parts of files: where there is a file they come instead of bytes.
+
+        @param packet_bytes: longest part wanted.
+        @param digests: as they are read; otherwise nothing is, and L{content_digest} does it later.
+        """
+        yield from self.pieces(skip, packet_bytes, sparse=sparse)
 
     @abstractmethod
     def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
@@ -174,38 +191,74 @@ class FileSource(Source):
     def pieces(
         self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
     ) -> Generator[bytes | Hole, None, None]:
-        extent_bytes = self._extents.extent_bytes
-        held, largest = flags_of_bitmap(skip), min(packet_bytes, PIECE_BYTES)
-        segments = Segments(self._files, self._fd, self._base + self.size_bytes)
+        largest = min(packet_bytes, PIECE_BYTES)
         recorder = ExtentRecorder(self._extents, self.size_bytes)
-        for start, stop in missing_ranges(held, self.size_bytes, extent_bytes):
-            recorder.move(start)
-            while (offset := recorder.offset) < stop:
+        for offset, length, is_data in self._stretches(skip, largest):
+            piece = self._read(offset, length, sparse) if is_data else Hole(length)
+            self._record(recorder, offset, piece)
+            if isinstance(piece, bytes) or sparse:
+                yield piece
+            else:
+                yield from _zeros(length, largest)
+
+    def parts(
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        digests: bool = True,
+    ) -> Generator[bytes | FilePart | Hole, None, None]:
+        # A device cannot say where it has holes: they are found by reading it.
+        is_read = digests or (sparse and self.kind is ContentKind.DEVICE)
+        recorder = ExtentRecorder(self._extents, self.size_bytes) if digests else None
+        largest = min(packet_bytes, PIECE_BYTES) if is_read else packet_bytes
+        for offset, length, is_data in self._stretches(skip, largest):
+            piece = self._read(offset, length, sparse) if is_data and is_read else None
+            if recorder is not None:
+                self._record(recorder, offset, piece or Hole(length))
+            if isinstance(piece, Hole) or (sparse and not is_data):
+                yield Hole(length)
+            elif is_data:
+                yield FilePart(self._files, self._reading, self._base + offset, length, self.name)
+            else:
+                yield from _zeros(length, min(largest, PIECE_BYTES))
+
+    def _stretches(self, skip: bytes, largest: int) -> Iterator[tuple[int, int, bool]]:
+        """
+        What is to be sent: offset, length, and whether there is data, or else a hole.
+
+        @param largest: longest stretch of data.
+        """
+        extent_bytes = self._extents.extent_bytes
+        segments = Segments(self._files, self._fd, self._base + self.size_bytes)
+        for start, stop in missing_ranges(flags_of_bitmap(skip), self.size_bytes, extent_bytes):
+            offset = start
+            while offset < stop:
                 with self._reading():
                     is_data, segment_stop = segments.at(self._base + offset)
                 length = min(stop, segment_stop - self._base) - offset
                 if is_data:
                     # Not across the end of an extent, so that reads stay aligned to it.
                     length = min(length, largest, extent_bytes - offset % extent_bytes)
-                    piece = self._read(offset, length, sparse)
-                else:
-                    piece = Hole(length)
-                if isinstance(piece, Hole):
-                    recorder.hole(length)
-                else:
-                    recorder.data(piece)
                 self.sent_bytes += length
-                if isinstance(piece, bytes) or sparse:
-                    yield piece
-                else:
-                    yield from _zeros(length, largest)
+                yield offset, length, is_data
+                offset += length
+
+    def _record(self, recorder: ExtentRecorder, offset: int, piece: bytes | Hole) -> None:
+        if recorder.offset != offset:
+            recorder.move(offset)
+        if isinstance(piece, Hole):
+            recorder.hole(piece.length)
+        else:
+            recorder.data(piece)
 
     def _read(self, offset: int, length: int, sparse: bool) -> bytes | Hole:
         with self._reading() as fd:
             data = read_exactly(self._files, fd, length, self._base + offset)
         if len(data) != length:
             raise SourceChanged(f"{self.name!r} became shorter while it was read", self.name)
-        # A device cannot say where it has holes: whole pieces of zeros are taken for some.
+        # Whole pieces of zeros are taken for holes.
         if sparse and self.kind is ContentKind.DEVICE and not data[0] and data == ZEROS[:length]:
             return Hole(length)
         return data

@@ -13,6 +13,9 @@ import socket
 from abc import ABC, abstractmethod
 from typing import Final
 
+from rpcstream.errors import BadState
+from rpcstream.storage.file_part import FilePart
+
 __all__ = ["WANT_READ", "WANT_WRITE", "Channel", "ChannelLost", "PlainChannel"]
 
 WANT_READ: Final = -1
@@ -41,9 +44,11 @@ class Channel(ABC):
     @ivar is_upset_by_reading: whether nothing should be read while a write waits to be
         tried again: if the peer asks for new keys just then, OpenSSL answers in the
         midst of the unfinished write, and breaks the connection (C{bad length}).
+    @ivar takes_files: whether L{write_file} can be used.
     """
 
     is_upset_by_reading = False
+    takes_files = False
 
     def __init__(self, handle: socket.socket) -> None:
         self._handle = handle
@@ -59,13 +64,22 @@ class Channel(ABC):
         """
 
     @abstractmethod
-    def write(self, view: memoryview) -> int:
+    def write(self, view: memoryview, goes_on: bool = False) -> int:
         """
         Write some of C{view}.  If it must wait it is to be called with the same bytes again.
 
+        @param goes_on: more follows at once.
         @return: how many bytes; or what to wait for.
         @raise ChannelLost: the peer takes no more.
         """
+
+    def write_file(self, part: FilePart) -> int:
+        """
+        Have the kernel write some of a file.
+
+        @return: how many bytes; what to wait for; or 0: not possible, read it and use L{write}.
+        """
+        return 0
 
     @abstractmethod
     def end(self) -> int:
@@ -85,6 +99,8 @@ class Channel(ABC):
 class PlainChannel(Channel):
     """TCP or UNIX without TLS."""
 
+    takes_files = True
+
     def read(self, view: memoryview) -> tuple[int, int]:
         filled, size = 0, len(view)
         while filled < size:
@@ -103,13 +119,22 @@ class PlainChannel(Channel):
             filled += count
         return filled, 0
 
-    def write(self, view: memoryview) -> int:
+    def write(self, view: memoryview, goes_on: bool = False) -> int:
         try:
-            return self._handle.send(view)
+            return self._handle.send(view, socket.MSG_MORE if goes_on else 0)
         except BlockingIOError:
             return WANT_WRITE
         except OSError as error:
             raise ChannelLost(os.strerror(error.errno or 0)) from None
+
+    def write_file(self, part: FilePart) -> int:
+        try:
+            return part.send_to(self.fileno)
+        except BlockingIOError:
+            return WANT_WRITE
+        except (OSError, BadState):
+            # The file's or the socket's: reading and writing will tell.
+            return 0
 
     def end(self) -> int:
         try:

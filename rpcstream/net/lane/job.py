@@ -1,9 +1,9 @@
 """
 What a lane does for one stream: the part that sending and receiving share.
 
-A job has a second thread for files and digests, so that reading, digesting,
-encrypting and writing overlap.  Its Deferred fires once, when all is done or
-nothing of it will be used any more.
+A job's Deferred fires once, when all is done or nothing of it will be used any
+more.  What touches files is a L{FileJob}: it has a thread for files and digests
+beside the lane's, so that reading, digesting, encrypting and writing overlap.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from rpcstream.core.streams import Stream
+from rpcstream.storage.file_part import FilePart
 
-__all__ = ["IDLE_SECONDS", "Job", "Packet"]
+__all__ = ["IDLE_SECONDS", "Data", "FileJob", "Job", "Packet"]
 
 IDLE_SECONDS = 1.0
 """Longest sleep of a lane; whatever changes wakes it earlier."""
 
-Packet = tuple[bytes, memoryview]
+Data = memoryview | FilePart
+"""Bytes, here or in a file."""
+Packet = tuple[bytes, Data]
 """A header, or a whole frame, and the data that follows it."""
 
 
@@ -45,19 +48,14 @@ class Job(ABC):
         self._wake = wake
         self.has_all = False
         self._is_cancelled = False
-        self._thread = threading.Thread(target=self._run, name="rpcstream lane files", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread for files."""
-        self._thread.start()
 
     @abstractmethod
-    def _run(self) -> None:
-        """The thread for files."""
+    def start(self) -> None:
+        """Begin; in the reactor."""
 
     @abstractmethod
     def _unblock(self) -> None:
-        """Let that thread see that the job was cancelled."""
+        """Let whoever works for it see that the job was cancelled."""
 
     def cancel(self) -> None:
         """Nobody wants it any more, and its stream tells why; from any thread, safe to call again."""
@@ -91,6 +89,9 @@ class Job(ABC):
         """The next packet to send; C{None} if there is none now."""
         return None
 
+    def source_failed(self, error: Exception) -> None:  # noqa: B027
+        """Part of a packet that has begun could not be read: it went as zeros, and nothing may follow."""
+
     def room(self) -> memoryview | None:
         """Where to read to; C{None} if there is no room now."""
         return None
@@ -121,3 +122,14 @@ class Job(ABC):
 
     def idle(self) -> None:  # noqa: B027
         """It has slept all that time."""
+
+
+class FileJob(Job):
+    """A job with a thread for files."""
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="rpcstream lane files", daemon=True).start()
+
+    @abstractmethod
+    def _run(self) -> None:
+        """The thread for files."""

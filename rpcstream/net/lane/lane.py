@@ -22,6 +22,7 @@ from rpcstream.errors import BadState, ConnectionClosed, ResourceBusy
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.lane import takeover
 from rpcstream.net.lane.guarded import GuardedConnection
+from rpcstream.net.lane.immediate import ImmediateJob
 from rpcstream.net.lane.job import Job
 from rpcstream.net.lane.loop import LaneEnd, LaneLoop
 from rpcstream.net.lane.receiving import ReceiveJob, Sink
@@ -90,6 +91,8 @@ def take_lane(stream: StreamBase[Any], control_calls: frozenset[tuple[int, int]]
 class Lane:
     """
     @ivar is_busy: whether a stream's data is being moved.
+    @ivar takes_files: whether pieces may be L{FilePart}s: where there is no TLS, the
+        kernel moves them.
     """
 
     def __init__(self, link: Link, first: StreamBase[Any]) -> None:
@@ -99,6 +102,7 @@ class Lane:
         self._link = link
         self._core: Connection = link.core
         self._reactor = link.clock
+        self.takes_files = takeover.takes_files(link.transport)
         self._loop: LaneLoop | None = None
         self._job: Job | None = None
         self._counted = 0, 0
@@ -118,9 +122,9 @@ class Lane:
         self, stream: OutgoingStream[Any], pieces: Iterator[Any], packet_bytes: int | None = None
     ) -> Deferred[None]:
         """
-        Send every piece (bytes, or holes with a C{length}); does not finish the stream.
+        Send every piece; does not finish the stream.
 
-        @param pieces: used, and closed, by a thread.
+        @param pieces: bytes, holes, and if L{takes_files} parts of files; used, and closed, by a thread.
         @return: fires when all was written to the socket; fails with what ended
             the stream, or with what C{pieces} raised: then abort the stream.
         """
@@ -149,12 +153,15 @@ class Lane:
         """
         Write all data of the stream to C{sink}, by a thread.
 
-        @param written: called in the reactor, now and then, after something was written.
+        @param written: called in the reactor, now and then, after something was written
+            (not for a sink that is immediate).
         @return: fires when the peer has sent all and it is written; fails with what
             ended the stream, or with what C{sink} raised: then abort the stream.
         """
 
-        def make(core: GuardedConnection, wake: Callable[[], None]) -> ReceiveJob:
+        def make(core: GuardedConnection, wake: Callable[[], None]) -> Job:
+            if bytes_per_second is None and getattr(sink, "is_immediate", False):
+                return ImmediateJob(stream.core_stream, sink, stream.take_spooled(), self._reactor, wake)
             return ReceiveJob(
                 stream.core_stream,
                 sink,

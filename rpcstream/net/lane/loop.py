@@ -24,22 +24,12 @@ from rpcstream.limits import Limits
 from rpcstream.net.lane.channel import WANT_WRITE, Channel, ChannelLost
 from rpcstream.net.lane.guarded import GuardedConnection
 from rpcstream.net.lane.job import Job
+from rpcstream.net.lane.output import Output
 
 __all__ = ["LaneEnd", "LaneLoop"]
 
 SCRATCH_BYTES = 64 * 1024
 """What is read at once while no job takes data."""
-WRITES_A_TURN = 4
-"""Packets written before it is looked what came in."""
-FIRST_RECORD_BYTES = 16 * 1024
-"""A packet's header goes with so much of its data as fills one TLS record."""
-LEAST_WRITE_BYTES = 16 * 1024
-LARGEST_WRITE_BYTES = 1024 * 1024
-"""Least and most that is given to the channel at once."""
-SLOW_SECONDS = 0.1
-"""A write that waits for longer makes the next ones smaller."""
-STUCK_SECONDS = 10.0
-"""A write that waits for longer does not keep us from reading."""
 TOLD_SECONDS = 0.5
 """Not reading for so long is told: silence of the peer then means nothing."""
 
@@ -58,7 +48,6 @@ class LaneEnd(NamedTuple):
 class LaneLoop:
     """
     @ivar received_bytes: all that was read.
-    @ivar written_bytes: all that jobs have sent, with their headers.
     """
 
     log = Logger()
@@ -88,25 +77,25 @@ class LaneLoop:
         self._ended = ended
         self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._event_lock = threading.Lock()
-        self._controls: deque[bytes] = deque()
+        self._output = Output(channel)
         self._job: Job | None = None
         self._next_job: Job | None = None
         self._held: deque[Event] = deque()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self._unwritten = memoryview(b"")
-        self._rest = memoryview(b"")
-        self._write_bytes = LEAST_WRITE_BYTES
-        self._stuck_at = 0.0
-        self._read_wants = self._write_wants = 0
-        self._is_closing = self._is_end_sent = self._is_aborted = False
-        self._is_paused = False
+        self._read_wants = 0
+        self._is_closing = self._is_aborted = False
+        self._is_paused = self._is_asleep = False
         self._full_at = self._blocked_at = 0.0
         self._is_told = False
         self._poll = select.poll()
         self._poll.register(self._event_fd, select.POLLIN)
         self.received_bytes = 0
-        self.written_bytes = 0
         self._thread = threading.Thread(target=self._run, name="rpcstream lane", daemon=True)
+
+    @property
+    def written_bytes(self) -> int:
+        """All that jobs have sent, with their headers."""
+        return self._output.written_bytes
 
     # --- from any thread ----------------------------------------------------------------
 
@@ -116,13 +105,15 @@ class LaneLoop:
 
     def wake(self) -> None:
         """There is something new to do."""
+        if not self._is_asleep:
+            return  # it looks once more before it sleeps
         with self._event_lock:
             if self._event_fd >= 0:
                 os.eventfd_write(self._event_fd, 1)
 
     def post(self, frame: bytes) -> None:
         """Write C{frame} before the next packet."""
-        self._controls.append(frame)
+        self._output.controls.append(frame)
         self.wake()
 
     def attach(self, job: Job) -> None:
@@ -153,9 +144,14 @@ class LaneLoop:
         try:
             while not self._is_aborted:
                 self._change_job()
-                written = self._write()
-                if not self._read() and not written:
+                written = self._output.write(self._job, self._is_closing)
+                if self._read() or written:
+                    self._is_asleep = False
+                elif self._is_asleep:
                     self._wait()
+                else:
+                    # Whoever comes from now on wakes it; who came before is seen in one more round.
+                    self._is_asleep = True
         except ChannelLost as lost:
             end = LaneEnd(lost.in_order, str(lost))
             if lost.in_order:
@@ -177,9 +173,8 @@ class LaneLoop:
 
     def _answer_end(self) -> None:
         """The peer has taken leave: so do we, as far as it goes without waiting."""
-        if not self._is_end_sent and not self._unwritten:
-            with contextlib.suppress(ChannelLost):  # it has gone for good
-                self._channel.end()
+        with contextlib.suppress(ChannelLost):  # it has gone for good
+            self._output.answer_end()
 
     def _leave(self, end: LaneEnd) -> None:
         for job in (self._job, self._next_job):
@@ -189,62 +184,6 @@ class LaneLoop:
             os.close(self._event_fd)
             self._event_fd = -1
         self._ended(end)
-
-    # --- writing --------------------------------------------------------------------------
-
-    def _write(self) -> bool:
-        """@return: whether anything was written; if not, C{_write_wants} says why."""
-        self._write_wants = 0
-        for turn in range(WRITES_A_TURN):
-            if not self._unwritten and not self._fill():
-                return turn > 0
-            count = self._channel.write(self._unwritten)
-            if count < 0:
-                self._write_wants = count
-                if not self._stuck_at:
-                    self._stuck_at = time.monotonic()
-                return turn > 0
-            self._unwritten = self._unwritten[count:]
-            if not self._unwritten:
-                self._adapt()
-        return True
-
-    def _adapt(self) -> None:
-        """The slower the peer, the less at once: while a write is tried again nothing can be read."""
-        seconds = time.monotonic() - self._stuck_at if self._stuck_at else 0.0
-        self._stuck_at = 0.0
-        if seconds > SLOW_SECONDS:
-            self._write_bytes = max(LEAST_WRITE_BYTES, self._write_bytes // 2)
-        elif self._write_bytes < LARGEST_WRITE_BYTES:
-            self._write_bytes *= 2
-
-    def _fill(self) -> bool:
-        """Find what is to be written next."""
-        if self._rest:
-            self._unwritten, self._rest = self._rest[: self._write_bytes], self._rest[self._write_bytes :]
-            return True
-        if self._controls:
-            frames = [self._controls.popleft() for _ in range(len(self._controls))]
-            self._unwritten = memoryview(b"".join(frames))
-            return True
-        if self._is_closing:
-            self._end_output()
-            return False
-        job = self._job
-        packet = None if job is None else job.next_packet()
-        if packet is None:
-            return False
-        head, data = packet
-        self.written_bytes += len(head) + len(data)
-        first = FIRST_RECORD_BYTES - len(head)
-        self._unwritten = memoryview(b"".join((head, data[:first])))
-        self._rest = data[first:]
-        return True
-
-    def _end_output(self) -> None:
-        if not self._is_end_sent:
-            self._write_wants = self._channel.end()
-            self._is_end_sent = not self._write_wants
 
     # --- reading --------------------------------------------------------------------------
 
@@ -256,7 +195,7 @@ class LaneLoop:
             return count > 0
         if self._is_paused or self._is_full() or (self._held and not self._go_on()):
             return False
-        if self._write_wants and self._channel.is_upset_by_reading and not self._is_stuck():
+        if self._output.wants and self._channel.is_upset_by_reading and not self._output.is_stuck:
             return False
         job = self._job
         view = self._scratch if job is None or not job.takes_data else job.room()
@@ -270,11 +209,11 @@ class LaneLoop:
         with core.lock:
             events = core.receive(view[:count])
             answers = core.take_outgoing()
-        self._controls.extend(answers)
+        self._output.controls.extend(answers)
         if job is not None and job.takes_data:
             job.filled(count)
         self._handle(events, view is self._scratch)
-        return not self._read_wants or bool(self._controls)
+        return not self._read_wants or bool(self._output.controls)
 
     def _is_full(self) -> bool:
         """
@@ -282,7 +221,7 @@ class LaneLoop:
 
         @raise ChannelLost: for too long (row K04).
         """
-        if len(self._controls) < self._limits.control_queue_count:
+        if len(self._output.controls) < self._limits.control_queue_count:
             self._full_at = 0.0
             return False
         now = time.monotonic()
@@ -290,10 +229,6 @@ class LaneLoop:
         if now - self._full_at > self._limits.control_stuck_seconds:
             raise ChannelLost("the peer does not read its answers")
         return True
-
-    def _is_stuck(self) -> bool:
-        """Whether a write waits so long that the peer's signs of life must be read all the same."""
-        return time.monotonic() - self._stuck_at > STUCK_SECONDS
 
     def _handle(self, events: list[Event], is_scratch: bool) -> None:
         """Data is the job's, the rest the reactor's."""
@@ -333,18 +268,19 @@ class LaneLoop:
     def _wait(self) -> None:
         """Nothing can be done: wait for the peer, the disk, the rate limit or the reactor."""
         wanted = 0
-        for wants in (self._read_wants, self._write_wants):
+        for wants in (self._read_wants, self._output.wants):
             if wants:
                 wanted |= select.POLLOUT if wants == WANT_WRITE else select.POLLIN
         self._poll.register(self._channel.fileno, wanted)
         job = self._job
         seconds = 1.0
         if job is not None:
-            seconds = min(seconds, job.waits(bool(self._unwritten), not self._read_wants))
+            seconds = min(seconds, job.waits(self._output.is_unwritten, not self._read_wants))
         self._tell_reading(bool(self._read_wants))
         try:
             found = dict(self._poll.poll(max(1, int(seconds * 1000))))
         finally:
+            self._is_asleep = False
             if job is not None:
                 job.goes_on()
         if job is not None and not found:

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from rpcstream.core.streams import Stream
-from rpcstream.net.lane.job import IDLE_SECONDS, Job
+from rpcstream.net.lane.job import IDLE_SECONDS, FileJob
 from rpcstream.net.pacing import TokenBucket
 from rpcstream.net.progress import LOCAL_DISK, PEER_SOCKET, RATE_LIMIT
 from rpcstream.net.spool import Hole, Piece
@@ -35,14 +35,18 @@ _Batch = tuple[memoryview | None, list[Any]]
 
 
 class Sink(Protocol):
-    """Where a stream is written to; called by one thread, and may block."""
+    """
+    Where a stream is written to; called by one thread, and may block.
+
+    One that never does may say so by an attribute C{is_immediate}: it needs no thread then.
+    """
 
     def write(self, data: memoryview) -> None: ...
 
     def write_hole(self, length: int) -> None: ...
 
 
-class ReceiveJob(Job):
+class ReceiveJob(FileJob):
     """Receives the data of one stream into a L{Sink}."""
 
     takes_data = True

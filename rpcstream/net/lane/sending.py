@@ -4,17 +4,18 @@ Sending over a lane: pieces of a source as packets, read ahead by a thread.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState
 from rpcstream.net.lane.guarded import GuardedConnection
-from rpcstream.net.lane.job import IDLE_SECONDS, Job, Packet
+from rpcstream.net.lane.job import IDLE_SECONDS, Data, FileJob, Packet
 from rpcstream.net.pacing import TokenBucket
 from rpcstream.net.progress import LOCAL_DISK, PEER_SOCKET, RATE_LIMIT
+from rpcstream.storage.file_part import FilePart
 
 __all__ = ["SendJob"]
 
@@ -26,9 +27,10 @@ SMALL_BYTES = 64 * 1024
 _NOTHING = memoryview(b"")
 
 
-class SendJob(Job):
+class SendJob(FileJob):
     """
-    Sends what an iterator yields: bytes, and holes, that is anything with a C{length}.
+    Sends what an iterator yields: bytes, parts of files where the channel takes them,
+    and holes, that is anything else with a C{length}.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class SendJob(Job):
         self._packet_bytes = packet_bytes
         self._bucket = bucket
         self._ahead: deque[Any] = deque()
-        self._room = threading.Semaphore(AHEAD)
-        self._data = _NOTHING
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(AHEAD):
+            self._room.put(None)
+        self._data: Data = _NOTHING
+        self._failure: Exception | None = None
         self._is_done = False
         self._pause_seconds = 0.0
 
@@ -64,7 +69,7 @@ class SendJob(Job):
         pieces = self._pieces
         try:
             for piece in pieces:
-                self._room.acquire()
+                self._room.get()
                 if self._is_cancelled:
                     break
                 self._ahead.append(piece)
@@ -82,7 +87,7 @@ class SendJob(Job):
             self._wake()
 
     def _unblock(self) -> None:
-        self._room.release()
+        self._room.put(None)
 
     # --- the lane ----------------------------------------------------------------------
 
@@ -92,6 +97,10 @@ class SendJob(Job):
         if self._is_cancelled or not self.stream.sendable_bytes:
             self._is_done = True
             self.cancel()
+            return None
+        if self._failure is not None:
+            self._is_done = True
+            self._finish(self._failure)
             return None
         bucket = self._bucket()
         self._pause_seconds = 0.0 if bucket is None else bucket.wait_seconds()
@@ -113,10 +122,13 @@ class SendJob(Job):
                 self._is_done = True
                 self._finish(piece.error)
                 return None
-            if not isinstance(piece, bytes | bytearray | memoryview):
+            if isinstance(piece, FilePart):
+                self._data = piece
+            elif isinstance(piece, bytes | bytearray | memoryview):
+                self._data = memoryview(piece)
+            else:
                 with self._core.lock:
                     return self._core.send_hole(self.stream, piece.length), _NOTHING
-            self._data = memoryview(piece)
         limit = self._packet_bytes
         if bucket is not None:
             # Smoothly, and small enough for a limit that is lowered meanwhile.
@@ -128,18 +140,21 @@ class SendJob(Job):
             bucket.spend(len(header) + len(data))
         return header, data
 
+    def source_failed(self, error: Exception) -> None:
+        self._failure = error
+
     def _take(self) -> Any:
         """The next piece, small ones together; C{None} if it is not read yet."""
         if not self._ahead:
             return None
         piece = self._ahead.popleft()
-        self._room.release()
+        self._room.put(None)
         if not _is_small(piece) or not self._ahead or not _is_small(self._ahead[0]):
             return piece
         parts, length = [piece], len(piece)
         while length < SMALL_BYTES and self._ahead and _is_small(self._ahead[0]):
             parts.append(self._ahead.popleft())
-            self._room.release()
+            self._room.put(None)
             length += len(parts[-1])
         return b"".join(parts)
 

@@ -40,7 +40,7 @@ except ImportError:
 _SYSTEM_ERROR = 0x80000000
 """OpenSSL's mark of an error that the system told."""
 
-__all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "is_supported"]
+__all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "is_supported", "takes_files"]
 
 
 class TLSChannel(Channel):
@@ -85,7 +85,7 @@ class TLSChannel(Channel):
             self._lost = error
             return WANT_READ
 
-    def write(self, view: memoryview) -> int:
+    def write(self, view: memoryview, goes_on: bool = False) -> int:
         with ffi.from_buffer(view) as base:
             result: int = lib.SSL_write(self._ssl, base, len(view))
         return result if result > 0 else self._why(result) or WANT_READ
@@ -160,6 +160,11 @@ def can_take(transport: Any) -> bool:
     if isinstance(transport, TLSMemoryBIOProtocol):
         transport = transport.transport
     return isinstance(transport, tcp.Connection) and is_supported()
+
+
+def takes_files(transport: Any) -> bool:
+    """Whether the kernel can move files to this socket: not through TLS."""
+    return not isinstance(transport, TLSMemoryBIOProtocol)
 
 
 def flush(transport: Any) -> None:

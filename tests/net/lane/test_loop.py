@@ -149,7 +149,9 @@ class LoopTests(TestCase):
         self.peer.close()
         flooding.join(10)
         self.assertEqual((end.in_order, end.text), (False, "the peer does not read its answers"))
-        self.assertLess(len(self.loop._controls), 64 * KIB // HEADER_BYTES + self.limits.control_queue_count)
+        self.assertLess(
+            len(self.loop._output.controls), 64 * KIB // HEADER_BYTES + self.limits.control_queue_count
+        )
 
     def test_ping(self) -> None:
         """A PING is answered in the midst of a packet of data."""
