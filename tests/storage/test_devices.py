@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rpcstream.errors import NameBusy, NameNotFound, NotRegular, QuotaExceeded, SizeMismatch
 from rpcstream.limits import Limits
-from rpcstream.storage import ContentKind, Finished, Pool, bitmap_of, digest_file, indexes_of
+from rpcstream.storage import ContentKind, FilePart, Finished, Pool, bitmap_of, digest_file, indexes_of
 from tests.storage.faults import FaultyFiles, Killed, kill_at
 from tests.storage.support import EXTENT, StorageTestCase, transfer, transfer_id
 
@@ -224,6 +224,11 @@ class LoopDeviceTests(StandInTests):
             dense = b"".join(piece for piece in source.pieces(sparse=False) if isinstance(piece, bytes))
         self.assertEqual(dense, (self.store / "copy").read_bytes())
         self.assertEqual(indexes_of(b""), [])
+        with pool.open_source("vda") as source:
+            parts = list(source.parts(digests=False))
+        with pool.open_source("vda") as source:
+            self.assertEqual([len(p) if isinstance(p, FilePart) else p for p in parts],
+                             [len(p) if isinstance(p, bytes) else p for p in source.pieces()])  # fmt: skip
 
     def test_in_use(self) -> None:
         """A device that something else holds exclusively is not written to."""

@@ -15,8 +15,10 @@ from rpcstream.core.events import Event
 from rpcstream.limits import DEFAULT_LIMITS, KIB, Limits
 from rpcstream.net.lane.channel import PlainChannel
 from rpcstream.net.lane.guarded import GuardedConnection
+from rpcstream.net.lane.immediate import ImmediateJob
 from rpcstream.net.lane.loop import LaneEnd, LaneLoop
 from rpcstream.net.lane.receiving import ReceiveJob
+from rpcstream.net.spool import Hole
 from rpcstream.wire.header import HEADER_BYTES, Header, MessageType, Status, encode_header
 
 PROGRAM, VERSION, OPENS, OTHER = 0x20001234, 1, 7, 8
@@ -115,6 +117,33 @@ class LoopTests(TestCase):
         self.loop.wake()
         self.until(lambda: job.done.called)
         self.assertEqual(bytes(sink.written), b"onetwothreefour")
+
+    def test_immediate_sink(self) -> None:
+        """A sink that never blocks gets all of it, in order, without a thread for files."""
+        sink = _Sink()
+        job = ImmediateJob(self.stream, sink, [b"zero", Hole(3)], _Now(), self.loop.wake)
+        job.start()
+        self.loop.attach(job)
+        self.peer.sendall(data(b"one") + data(bytes(200 * KIB)) + message(MessageType.STREAM, OPENS, 0))
+        self.until(lambda: self.events)
+        self.assertEqual([t.name for t in threading.enumerate() if t.name == "rpcstream lane files"], [])
+        job.has_all = True
+        self.loop.wake()
+        self.until(lambda: job.done.called)
+        self.assertEqual(bytes(sink.written), b"zero\0\0\0one" + bytes(200 * KIB))
+
+    def test_immediate_sink_fails(self) -> None:
+        """What it raises ends the job, once."""
+        sink = _Sink()
+        sink.write = lambda piece: 1 // 0  # type: ignore[method-assign,assignment,return-value]
+        job = ImmediateJob(self.stream, sink, [], _Now(), self.loop.wake)
+        failures: list[Any] = []
+        job.done.addErrback(failures.append)
+        job.start()
+        self.loop.attach(job)
+        self.peer.sendall(data(b"one") + data(b"two"))
+        self.until(lambda: failures)
+        self.assertIsInstance(failures[0].value, ZeroDivisionError)
 
     def test_slow_sink(self) -> None:
         """A sink that does not write stops the reading; that is told, and told again when it goes on."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,9 +18,10 @@ from rpcstream.limits import EXTENT_BYTES, KIB, MIB
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.progress import RATE_LIMIT, Progress
 from rpcstream.programs import transfer
-from rpcstream.services.sending import SendOptions, send
+from rpcstream.services.sending import SendOptions, Sent, send
 from rpcstream.storage.sources import FileSource, Hole, open_path
 from tests.net.lane.support import LIMITS, LaneCase, lane_threads, random_bytes
+from tests.storage.faults import FaultyFiles, fail_nth
 
 ID = b"0123456789abcdef"
 
@@ -212,6 +216,47 @@ class FailureTests(LaneCase):
         async with self.connect(url) as connection:
             with _StopsAfter(open_path(path), 3 * MIB) as source, self.assertRaises(SourceChanged):
                 await send(connection, source, SendOptions("a", ID), self.runner)
+        await self.lanes_gone()
+        self.assertFalse((self.store / "a").exists())
+
+    async def send_with(self, files: FaultyFiles, path: Path, kind: str = "tcp") -> Sent:
+        url = self.serve(kind)
+        async with self.connect(url) as connection:
+            with open_path(path, files=files) as source:
+                return await send(connection, source, SendOptions("a", ID), self.runner)
+
+    async def test_file_system_without_sendfile(self) -> None:
+        """Where the kernel cannot send the file, it is read and written."""
+        content = random_bytes(3 * MIB)
+        files = FaultyFiles(fail_nth({"send_to"}, 1, errno.EINVAL, for_good=True))
+        sent = await self.send_with(files, self.file(content))
+        self.assertEqual((sent.lane, (self.store / "a").read_bytes()), ("exclusive", content))
+        self.assertGreater(files.calls.count("send_to"), 1)
+
+    async def test_file_fails_in_a_packet(self) -> None:
+        """A file that fails behind a header that was written: the packet is filled up, the transfer fails."""
+
+        def rule(number: int, name: str) -> OSError | None:
+            in_lane = threading.current_thread().name == "rpcstream lane"
+            return OSError(errno.EIO, "bad sector") if in_lane and number > 40 else None
+
+        files = FaultyFiles(rule)
+        with self.assertRaises(OSError) as caught:
+            await self.send_with(files, self.file(random_bytes(24 * MIB)), "unix")
+        self.assertEqual(caught.exception.errno, errno.EIO)
+        await self.lanes_gone()
+        self.assertFalse((self.store / "a").exists())
+
+    async def test_file_becomes_shorter_in_a_packet(self) -> None:
+        """S27: and the same for one that has lost its end."""
+        path = self.file(random_bytes(24 * MIB))
+
+        def rule(number: int, name: str) -> None:
+            if threading.current_thread().name == "rpcstream lane" and number > 40:
+                os.truncate(path, MIB)
+
+        with self.assertRaises(SourceChanged):
+            await self.send_with(FaultyFiles(rule), path)
         await self.lanes_gone()
         self.assertFalse((self.store / "a").exists())
 
