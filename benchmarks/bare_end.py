@@ -19,11 +19,14 @@ from OpenSSL import SSL
 
 WRITE_BYTES = 256 * 1024
 READ_BYTES = 1024 * 1024
+CIPHERS = b"TLS_AES_128_GCM_SHA256"
+"""What rpcstream's ends agree on."""
 
 
 def _context(pki: str, end: str) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_tls13_ciphersuites(CIPHERS)
     context.use_certificate_chain_file(f"{pki}/{end}cert.pem")
     context.use_privatekey_file(f"{pki}/{end}key.pem")
     context.load_verify_locations(f"{pki}/cacert.pem")

@@ -16,13 +16,17 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 WRITE_BYTES = 256 * 1024
+CIPHERS = b"TLS_AES_128_GCM_SHA256"
+"""What rpcstream's ends agree on."""
 
 
 def _options(pki: str, end: str) -> Any:
     key, certificate = (Path(pki, f"{end}{kind}.pem").read_text() for kind in ("key", "cert"))
     authority = ssl.Certificate.loadPEM(Path(pki, "cacert.pem").read_bytes())
     own = ssl.PrivateCertificate.loadPEM(key + certificate)
-    return own.options(authority)
+    options = own.options(authority)
+    options.getContext().set_tls13_ciphersuites(CIPHERS)
+    return options
 
 
 class Counting(protocol.Protocol):

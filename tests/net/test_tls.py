@@ -39,6 +39,7 @@ class AcceptedTests(OddServerTestCase):
         self.assertEqual(server.transport.negotiatedProtocol, PROTOCOL)
         for end in (client, server):
             self.assertEqual(end.transport.getHandle().get_protocol_version_name(), "TLSv1.3")
+            self.assertEqual(end.transport.getHandle().get_cipher_name(), "TLS_AES_128_GCM_SHA256")
         self.assertEqual(principal_of(server.transport).name, "alice")
         self.assertEqual(principal_of(client.transport).names, ("localhost", "host", "CN=host"))
         client.transport.write(b"question")
