@@ -354,11 +354,18 @@ class ServerConnection:
 
     # --- events ------------------------------------------------------------------------
 
+    def is_subscribed(self, kind: type[Event]) -> bool:
+        """Whether this client has asked for events of this kind."""
+        procedure = kind.__procedure__
+        program = procedure.program
+        return (program.number, program.version, procedure.number) in self.subscriptions
+
     def emit(self, event: Event) -> None:
         """
         Send an event to this client, subscribed or not: fire and forget.
 
-        A client that does not read loses events; it is told how many.
+        A client that does not read loses events; it is told how many.  One that
+        has not subscribed, and has no responder for them, ends the connection after 100.
         """
         procedure = event.__procedure__
         program = procedure.program

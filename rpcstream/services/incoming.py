@@ -72,7 +72,9 @@ class IncomingTransfer:
             raise OperationAborted("the transfer was cancelled") from error
 
     def _tell(self, call: UploadCall[Any]) -> None:
-        """Report what is durable, now and then."""
+        """Report what is durable, now and then, to who wants to know."""
+        if not call.connection.is_subscribed(transfer.Progress):
+            return
         now = call.connection.link.clock.seconds()
         durable = self.receiving.durable_bytes
         if durable > self._told_bytes and now - self._told_at >= PROGRESS_SECONDS:

@@ -169,6 +169,23 @@ class NegotiationTests(LaneCase):
         # All but what was kept, and of that what differs.
         self.assertLessEqual(sent.sent_bytes, len(content) - sent.resumed_from + EXTENT_BYTES)
 
+    async def test_events_only_for_subscribers(self) -> None:
+        """A slow transfer is not told how far it is unless it asked: it would take that for a flood."""
+        url = self.serve(limits=dataclasses.replace(LIMITS, sync_bytes=MIB))
+        path = self.file(random_bytes(12 * MIB))
+        strict = dataclasses.replace(LIMITS, dropped_messages=0)
+        await self.upload(url, path, limits=strict, bytes_per_second=8 * MIB)
+        told: list[int] = []
+        async with self.connect(url, strict) as connection:
+            await connection.subscribe(
+                transfer.Progress, lambda event: told.append(event.durable_bytes)
+            ).confirmed
+            with open_path(path) as source:
+                options = SendOptions("b", ID, bytes_per_second=8 * MIB)
+                await send(connection, source, options, self.runner)
+        self.assertTrue(told)
+        self.assertEqual(told, sorted(told))
+
     async def test_rate_limit(self) -> None:
         """A rate limit holds on average, both ways, and is named as the cause of waiting."""
         url = self.serve()
