@@ -1,5 +1,5 @@
 """
-Our client against the real libvirtd: UNIX, TCP and TLS; values, volumes, events, SASL, a restart.
+Our client against the real libvirtd: UNIX, TCP and TLS; values, volumes, events, a restart.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from rpcstream import libvirt
-from rpcstream.errors import ConfigurationError, ConnectionClosed, ConnectRefused, RemoteError, StreamAborted
+from rpcstream.errors import ConnectionClosed, ConnectRefused, RemoteError, StreamAborted
 from rpcstream.libvirt.sharing import watch_shared
 from rpcstream.limits import DEFAULT_LIMITS, KIB, MIB
 from rpcstream.programs.remote import AuthType
 from rpcstream.storage.reading import digest_file
 from tests.interop.harness import random_file
 from tests.interop.libvirt_case import LibvirtCase, asynchronous, virsh
-from tests.interop.libvirtd import PASSWORD, USERNAME, Libvirtd, require_libvirtd, shared_libvirtd
+from tests.interop.libvirtd import Libvirtd, require_libvirtd, shared_libvirtd
 
 LARGE_BYTES = 1024 * MIB if os.environ.get("RPCSTREAM_LARGE") == "1" else 64 * MIB
 KINDS = ("unix", "tcp", "tls")
@@ -323,35 +322,6 @@ class EventTests(LibvirtCase):
             self.assertIsInstance(await anext(events), libvirt.Gap)
             await domain.suspend()
             self.assertEqual(libvirt.Lifecycle.SUSPENDED, (await anext(events)).event)
-
-
-class SaslTests(LibvirtCase):
-    """SCRAM-SHA-256 inside TLS."""
-
-    @asynchronous
-    async def test_scram(self) -> None:
-        """The right password opens, also each stream's own connection; anything else is refused."""
-        require_libvirtd()
-        daemon = Libvirtd(sasl=True)
-        self.addCleanup(daemon.close)
-        await deferToThread(daemon.start)
-        uri = daemon.uri(kind="tls", more="&auth=sasl.SCRAM-SHA-256")
-        host = await self.connected(uri, username=USERNAME, password=PASSWORD)
-        self.assertIs(AuthType.SASL, host.authentication)
-        self.assertEqual("image/png", (await (await host.domain("test")).screenshot()).mime)
-        for username, password in ((USERNAME, "wrong"), ("nobody", PASSWORD)):
-            opening = libvirt.connect(uri, username=username, password=password)
-            error = await self.failure_of(opening, libvirt.AuthenticationFailed)
-            self.assertEqual(45, error.code)
-        with mock.patch.dict(os.environ, {"HOME": str(self.folder), "XDG_CONFIG_HOME": ""}):
-            error = await self.failure_of(libvirt.connect(uri), ConfigurationError)
-        self.assertIn("password", str(error))
-        authfile = self.folder / "auth.conf"
-        authfile.write_text(
-            f"[credentials-mine]\nauthname={USERNAME}\npassword={PASSWORD}\n"
-            "[auth-libvirt-127.0.0.1]\ncredentials=mine\n"
-        )
-        await self.connected(f"{uri}&authfile={authfile.absolute()}")
 
 
 class CertificateTests(LibvirtCase):

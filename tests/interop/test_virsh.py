@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
-from rpcstream.libvirt.server_keys import set_password
 from tests.interop.harness import random_file, rpcstream_run
 from tests.interop.libvirtd import require_libvirtd, shared_libvirtd
 from tests.interop.virsh_case import VirshCase
@@ -459,45 +458,3 @@ def facts(text: str) -> list[tuple[str, dict[str, str], str]]:
 
     walk(fromstring(text))
     return found
-
-
-class PasswordTests(VirshCase):
-    """SASL."""
-
-    config = '[sasl]\nfile = "FOLDER/passwd"\n'
-
-    def prepare(self) -> None:
-        """A user, and what virsh knows of it."""
-        set_password(self.folder / "passwd", "fred", "correct horse")
-        for name, password in (("right", "correct horse"), ("wrong", "incorrect")):
-            (self.folder / name).write_text(
-                f"[credentials-c]\nauthname=fred\npassword={password}\n[auth-libvirt-default]\ncredentials=c\n"
-            )
-
-    def run_with(self, name: str, kind: str) -> subprocess.CompletedProcess[str]:
-        """virsh with the credentials of a file."""
-        uri = self.uri(kind, f"&authfile={self.folder}/{name}")
-        return subprocess.run(
-            ["virsh", "-q", "-c", uri, "pool-list"], capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def test_right(self) -> None:
-        """The password lets in, by TLS and by the socket."""
-        for kind in ("tls", "unix"):
-            done = self.run_with("right", kind)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertIn("default", done.stdout)
-        self.assertIn("is fred", self.destination.log.read_text())
-
-    def test_wrong(self) -> None:
-        """Another one does not; nor does none at all."""
-        for kind in ("tls", "unix"):
-            done = self.run_with("wrong", kind)
-            self.assertEqual(done.returncode, 1)
-            self.assertIn("authentication failed", done.stderr)
-
-    def test_plain(self) -> None:
-        """No password is taken in the clear."""
-        done = self.run_with("right", "tcp")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("inside TLS or on a UNIX socket only", done.stderr)
