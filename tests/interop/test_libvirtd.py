@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -114,6 +115,18 @@ class ValueTests(LibvirtCase):
             (await host.domain("test")).peek_block("vda", 0, 16), libvirt.OperationDenied
         )
         self.assertEqual(29, error.code)
+
+    @asynchronous
+    async def test_calls_at_once(self) -> None:
+        """Many at once are all answered, also when nobody ever pings: each begins a TLS record."""
+        daemon = Libvirtd(settings={"keepalive_interval": -1})
+        self.addCleanup(daemon.close)
+        await deferToThread(daemon.start)
+        limits = dataclasses.replace(DEFAULT_LIMITS, keepalive_seconds=3600.0)
+        for kind in KINDS:
+            host = await self.connected(daemon.uri(kind=kind), limits=limits)
+            names = await gatherResults([host.hostname() for _ in range(200)])
+            self.assertEqual(200, len(names))
 
     @asynchronous
     async def test_screenshot(self) -> None:
