@@ -62,6 +62,8 @@ class Capture:
     def read(self, wanted: str, *fields: str) -> list[list[str]]:
         """The fields of every packet that matches the display filter."""
         options = [option for field in fields for option in ("-e", field)]
+        # Two segments captured in the wrong order would cost the message they share.
+        options += ["-o", "tcp.reassemble_out_of_order:TRUE"]
         done = subprocess.run(
             [self._program, "-n", "-r", str(self._file), "-Y", wanted,
              "-d", f"tcp.port=={self._port},libvirt", "-T", "fields", "-E", "separator=/t", *options],

@@ -5,7 +5,6 @@ Our client against the real libvirtd: UNIX, TCP and TLS; values, volumes, events
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import signal
 import zlib
@@ -19,9 +18,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from rpcstream import libvirt
-from rpcstream.errors import ConnectionClosed, ConnectRefused, RemoteError, StreamAborted
-from rpcstream.libvirt.sharing import watch_shared
-from rpcstream.limits import DEFAULT_LIMITS, KIB, MIB
+from rpcstream.errors import ConnectionClosed, ConnectRefused, RemoteError
+from rpcstream.limits import DEFAULT_LIMITS, MIB
 from rpcstream.programs.remote import AuthType
 from rpcstream.storage.reading import digest_file
 from tests.interop.harness import random_file
@@ -250,40 +248,6 @@ class VolumeTests(LibvirtCase):
             await stream.send(b"x" * 1000)
             await stream.finish()
         self.assertEqual(b"x" * 1000, (self.pool_folder / "aborted").read_bytes()[:1000])
-        await volume.delete()
-
-    @asynchronous
-    async def test_reader_that_pauses(self) -> None:
-        """A stopped reader outlives the daemon's keepalive, within its spool, and loses nothing."""
-        daemon = Libvirtd(settings={"keepalive_interval": 1, "keepalive_count": 2})
-        self.addCleanup(daemon.close)
-        await deferToThread(daemon.start)
-        daemon.make_pool("p")
-        limits = dataclasses.replace(DEFAULT_LIMITS, keepalive_seconds=1.0)
-        host = await self.connected(daemon.uri("storage", "/session", "tcp"), limits=limits)
-        source = random_file(self.folder / "source", 32 * MIB)
-        volume = await (await host.pool("p")).create_volume("slow", capacity_bytes=32 * MIB)
-        await volume.upload(source)
-        async with volume.open_download() as stream:
-            parts = [await anext(stream)]
-            for _ in range(5):
-                await sleep(1)
-                self.assertTrue(await host.pools())
-            self.assertLess(stream.progress.byte_count, DEFAULT_LIMITS.spool_high_bytes + 512 * KIB)
-            parts += [part async for part in stream]
-        self.assertEqual(source.read_bytes(), b"".join(parts))
-
-    @asynchronous
-    async def test_reader_that_pauses_on_a_shared_connection(self) -> None:
-        """It is aborted with the cause, and calls go on."""
-        self.patch(libvirt.connection, "watch_shared", functools.partial(watch_shared, seconds=2))
-        pool = await self._pool("tcp")
-        volume = await pool.create_volume("held", capacity_bytes=32 * MIB)
-        stream = await volume.open_download(shared=True)
-        waiting = pool.info()
-        error = await self.failure_of(stream.when_closed(), StreamAborted)
-        self.assertIn("held up a shared connection", error.reason)
-        self.assertTrue(await waiting)
         await volume.delete()
 
 

@@ -21,7 +21,7 @@ from tests.interop.virsh_case import VirshCase
 MIB = 1 << 20
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Until it holds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -128,13 +128,13 @@ class CommandTests(VirshCase):
             self.virsh("vol-delete", "size", "default")
 
     def test_keepalive(self) -> None:
-        """virsh pings, and we do; neither gives up."""
-        self.virsh("pool-list", options=("-k", "1", "-K", "1"))
+        """virsh pings, and we do; neither gives up.  It would after eight seconds of silence."""
+        self.virsh("pool-list", options=("-k", "1", "-K", "30"))
         script = (
             "import time\nlibvirt.virEventRegisterDefaultImpl()\nimport threading\n"
             "def turn():\n    while True:\n        libvirt.virEventRunDefaultImpl()\n"
             "threading.Thread(target=turn, daemon=True).start()\n"
-            "c = libvirt.open(uri)\nc.setKeepAlive(1, 2)\ntime.sleep(6)\n"
+            "c = libvirt.open(uri)\nc.setKeepAlive(2, 3)\ntime.sleep(10)\n"
             "print(c.isAlive(), c.getHostname(), flush=True)\n"
             "import os\nos._exit(0)\n"
         )

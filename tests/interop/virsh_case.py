@@ -70,8 +70,10 @@ class VirshCase(TestCase):
             self.folder, self.pki, "--insecure", "--config", str(path), "--listen", f"unix:{self.folder}/s",
             "--listen", f"tcp:{self.tcp_port}:interface=127.0.0.1",
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while started.log.read_bytes().count(b"listening on") < 3 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while started.log.read_bytes().count(b"listening on") < 3:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"it does not listen everywhere: {started.log.read_text()[-2000:]}")
             time.sleep(0.05)
         return started
 
@@ -133,5 +135,5 @@ class VirshCase(TestCase):
     def interrupted(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
         """End a virsh by a signal."""
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         self.assertNotEqual(process.returncode, 0)
