@@ -32,6 +32,8 @@ from rpcstream.programs.xdrfile import (
 
 __all__ = ["call"]
 
+_ELSEWHERE = "; any other of libvirt's is called with --interface FILE.x"
+
 
 @click.command(short_help="Call any procedure.")
 @click.argument("url", type=ANY_URL)
@@ -71,7 +73,8 @@ def call(
     '{"name": "vm"}'; bytes are written in hexadecimal digits.
     """
     interface = _declared(url) if interface_path is None else load(interface_path, include)
-    request = _request(interface, procedure, arguments)
+    elsewhere = "" if interface_path is not None or isinstance(url, Url) else _ELSEWHERE
+    request = _request(interface, procedure, arguments, elsewhere)
 
     async def command(session: Session) -> None:
         seconds = session.limits.call_seconds if timeout is None else timeout
@@ -95,14 +98,15 @@ def _declared(url: Url | str) -> Interface:
     return interface_of("libvirt, as rpcstream declares it,", REMOTE)
 
 
-def _request(interface: Interface, procedure: str, arguments: str | None) -> Request:
+def _request(interface: Interface, procedure: str, arguments: str | None, elsewhere: str) -> Request:
     """
+    @param elsewhere: where else a procedure may be declared.
     @raise click.UsageError: no such procedure, or arguments that do not fit.
     """
     try:
         kind = interface.find(procedure)
     except BadValue as error:
-        raise click.UsageError(error.reason) from None
+        raise click.UsageError(error.reason + elsewhere) from None
     if kind.__procedure__.kind is not Kind.CALL:
         what = "is an event" if kind.__procedure__.kind is Kind.EVENT else "opens a stream"
         raise click.UsageError(f"{kind.__name__} {what}: only plain calls can be made here")

@@ -39,7 +39,7 @@ REMEDIES: dict[type[BaseException], str] = {
     errors.StreamStalled: _AGAIN,
     errors.DeadlineExceeded: "see whether the other side answers: rpcstream ping URL",
     errors.PeerError: "check that rpcstream or libvirt listens on that port",
-    errors.Unsupported: "the other side is older, or is not rpcstream",
+    errors.Unsupported: "the other side cannot do it: it is older, or of another kind",
     errors.ResourceBusy: _LATER,
     errors.AccessDenied: _RULE,
     errors.OperationAborted: _AGAIN,

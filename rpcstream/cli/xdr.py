@@ -65,6 +65,8 @@ def xdr(settings: Settings, file: Path, include: tuple[Path, ...], describes: bo
     records = list(_records(interface))
     for program in interface.programs:
         settings.output.note(f"program {program.name} {program.number:#x} version {program.version}")
+    if not interface.programs:
+        settings.output.note(f"{file.name} declares no procedures; see its types with --describe")
     has_many = settings.as_json or len(interface.programs) > 1
     settings.output.table(_WITH_PROGRAM if has_many else PROCEDURES, records)
     settings.output.done(count=len(records))

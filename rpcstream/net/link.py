@@ -30,6 +30,7 @@ from rpcstream.net.deadlines import MessageDeadline
 from rpcstream.net.interfaces import BulkSender, Session
 from rpcstream.net.keepalive import Keepalive
 from rpcstream.net.losses import reason_text
+from rpcstream.net.records import separate_writer
 from rpcstream.net.sockets import tune_socket
 from rpcstream.net.threads import Runner
 from rpcstream.wire.error import remote_error
@@ -113,6 +114,7 @@ class Link(TwistedProtocol):
         transport: Any = self.transport
         self.peer = str(transport.getPeer())
         tune_socket(transport)
+        self._write_alone = separate_writer(transport)
         self._is_up = self._is_open = True
         self._deadline = MessageDeadline(self.core, self.limits, self.clock.seconds(), self.TICK_SECONDS)
         transport.registerProducer(self, True)
@@ -264,7 +266,9 @@ class Link(TwistedProtocol):
     def _write(self, frame: bytes) -> None:
         self.written_bytes += len(frame)
         transport: Any = self.transport
-        transport.write(frame)
+        # Others may overlook a message that is not the first of its TLS record.
+        write = transport.write if self.core.peer_is_rpcstream else self._write_alone
+        write(frame)
 
     def pauseProducing(self) -> None:
         """Called by the transport: its buffer is full."""

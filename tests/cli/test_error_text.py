@@ -65,6 +65,7 @@ class OneLineTests(TestCase):
             (errors.StreamAborted("bye", "peer"), "stream aborted by peer: bye; run the same command again"),
             (errors.StreamAborted("", "local"), "stream aborted by local"),
             (errors.RemoteError("odd", code=77), "odd (code 77)"),
+            (errors.Unsupported("no driver"), "no driver (code 3); the other side cannot do it"),
             (errors.SystemCallFailed("no space", int1=errno.ENOSPC), "no space (code 38); make room"),
             (
                 PermissionError(errno.EACCES, "Permission denied", "/a"),

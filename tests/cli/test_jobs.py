@@ -23,7 +23,7 @@ class JobTests(RealCase):
         self.via = f"unix:{self.own / 'socket'}"
         service = Daemon(
             self.own / "source.log",
-            *("source", "--listen", self.via, "--to", self.tls, "--pki", str(self.pki), "--bwlimit", "20M"),
+            *("source", "--listen", self.via, "--to", self.tls, "--pki", str(self.pki), "--bwlimit", "2M"),
             *("--root", str(self.own / "root"), "--state", str(self.own / "state")),
         )
         self.addCleanup(service.stop)
@@ -41,6 +41,7 @@ class JobTests(RealCase):
 
     def test_jobs(self) -> None:
         """A job is submitted, listed and done; another is cancelled; a third is refused."""
+        # At the rate of the service the large one takes half a minute: commands are slow to start under load.
         small, large = self.own / "root" / "small", self.own / "root" / "large"
         small.write_bytes(b"x" * MIB)
         large.write_bytes(b"y" * 60 * MIB)

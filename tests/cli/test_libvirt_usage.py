@@ -39,6 +39,7 @@ class UsageTests(SynchronousTestCase):
             ("--retry", ("send", "--size", "1", "--retry", "1", "-", VOLUME)),
             ("must look like", ("events", "nonsense")),
             ("no procedure", ("call", URI, "nosuch")),
+            ("any other of libvirt's is called with --interface", ("call", URI, "nosuch")),
             ("opens a stream", ("call", URI, "DomainScreenshot")),
             ("is an event", ("call", URI, "DomainEventLifecycle")),
             ("nam: unknown", ("call", URI, "DomainLookupByName", '{"nam": "x"}')),

@@ -62,6 +62,12 @@ class XDRTests(SynchronousTestCase):
         )  # fmt: skip
         self.assertEqual(objects[-1], {"event": "done", "count": 10})
 
+    def test_types_only(self) -> None:
+        """A file without procedures is told to be one."""
+        result = invoke(str(FILES / "things_protocol.x"))
+        self.assertEqual((result.exit_code, result.stdout), (0, ""))
+        self.assertIn("declares no procedures", result.stderr)
+
     def test_describe(self) -> None:
         """All layouts, fit for a golden file; also of a file without a program."""
         for name in ("shelf_protocol", "things_protocol"):

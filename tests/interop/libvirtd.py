@@ -73,9 +73,9 @@ class Libvirtd:
     @ivar socket: its UNIX socket.
     """
 
-    def __init__(self, *, sasl: bool = False, settings: dict[str, str | int] | None = None) -> None:
+    def __init__(self, *, sasl: str = "", settings: dict[str, str | int] | None = None) -> None:
         """
-        @param sasl: TLS clients must authenticate by SCRAM-SHA-256.
+        @param sasl: TLS clients must authenticate by one of these mechanisms.
         @param settings: further lines of libvirtd.conf.
         """
         # Paths of sockets must be short.
@@ -91,7 +91,7 @@ class Libvirtd:
         # A daemon for consoles would outlive this one.
         (self.folder / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
         if sasl:
-            self._configure_sasl()
+            self._configure_sasl(sasl)
         self._configure("sasl" if sasl else "none", settings or {})
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._give_away()
@@ -119,13 +119,13 @@ class Libvirtd:
         ]
         (self.folder / "libvirtd.conf").write_text("\n".join(lines) + "\n")
 
-    def _configure_sasl(self) -> None:
+    def _configure_sasl(self, mechanisms: str) -> None:
         """
         @raise SkipTest: Cyrus SASL cannot do it here.
         """
         program = require_program("saslpasswd2")
         database = self.folder / "sasl/db"
-        (self.folder / "sasl/libvirt.conf").write_text(f"mech_list: scram-sha-256\nsasldb_path: {database}\n")
+        (self.folder / "sasl/libvirt.conf").write_text(f"mech_list: {mechanisms}\nsasldb_path: {database}\n")
         subprocess.run(
             [program, "-p", "-f", str(database), "-a", "libvirt", "-c", USERNAME],
             input=PASSWORD.encode(),

@@ -16,7 +16,7 @@ from rpcstream.limits import MIB
 from tests.interop.harness import COMMAND, ENVIRONMENT, random_file
 from tests.interop.libvirtd import shared_libvirtd
 
-SECONDS = 60
+SECONDS = 120
 
 
 class CommandCase(SynchronousTestCase):
