@@ -274,7 +274,7 @@ class CountTests(TestCase):
     def test_forgets(self) -> None:
         """BEGIN starts from nothing; without it all that came counts."""
         call: Any = SimpleNamespace(connection=FakeConnection(Tally(0, bytes(32))))
-        responders = BenchResponders(own_usage)
+        responders = BenchResponders(own_usage, Clock())
         self.assertEqual(responders.end(call, End()), Tally(0, bytes(32)))
         responders.begin(call, Begin(True))
         responders.put(call, SimpleNamespace(data=b"abc"))
