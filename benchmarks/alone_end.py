@@ -1,5 +1,5 @@
 """
-What has no peer: C{python -m benchmarks.alone_end WHAT ...}, a process for each, by the pieces of C{rpcstream bench}.
+What has no peer, by the pieces of C{rpcstream bench}: C{python -m benchmarks.alone_end WHAT ...}.
 
 C{load SECONDS RUNS}: calls while 8 streams fill the same connection.
 C{stream SECONDS RUNS ROUND_TRIP_MS}: a stream against a call per 64 KiB.
@@ -29,7 +29,7 @@ from rpcstream.bench.ends import Bench
 from rpcstream.bench.files import SHARED_ONLY, make_file, send_file
 from rpcstream.bench.latency import WARM_CALLS, loaded_calls
 from rpcstream.bench.memory import Watch, idle_connections, measure_memory
-from rpcstream.bench.moving import PIECE_BYTES, Mode, Supply, move, prove
+from rpcstream.bench.moving import PIECE_BYTES, Mode, Supply, make_supplies, move, prove
 from rpcstream.bench.plan import FULL, QUICK, Share
 from rpcstream.bench.processes import BenchFailed
 from rpcstream.bench.program import CALL_BYTES, Stall, Sum
@@ -46,6 +46,7 @@ STALL_MS = 1500
 
 async def load(bench: Bench, seconds: str, runs: str) -> dict[str, Any]:
     """Calls beside streams."""
+    make_supplies(PIECE_BYTES)
     with bench.far_end() as far_end:
         async with far_end.connect() as connection:
             for number in range(WARM_CALLS):
@@ -80,7 +81,9 @@ async def transfer(bench: Bench, lane: str, way: str, size: str) -> dict[str, An
     limits = SHARED_ONLY if lane == "shared" else DEFAULT_LIMITS
     with bench.far_end() as far_end:
         store = far_end.folder / "store"
-        path = await bench.runner.run(make_file, (store if way == "receive" else bench.folder) / "file", int(size))
+        path = await bench.runner.run(
+            make_file, (store if way == "receive" else bench.folder) / "file", int(size)
+        )
         async with far_end.connect(limits=limits) as connection:
             await connection.call(Sum(1, 2))
             far, near = Watch(bench, far_end.pid), Watch(bench, os.getpid())

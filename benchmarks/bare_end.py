@@ -2,7 +2,8 @@
 Bare ends, with nothing of rpcstream: C{python -m benchmarks.bare_end ROLE KIND ...}.
 
 C{KIND}: C{tls} is pyOpenSSL on a blocking socket, 256 KiB a write; C{sendfile} is
-L{os.sendfile} over TCP, C{sendfile-unix} the same over a UNIX socket.  The server takes one connection after the other, stores
+L{os.sendfile} over TCP, C{sendfile-unix} the same over a UNIX socket, whose path is
+the target and the port.  The server takes one connection after the other, stores
 or forgets what comes, and answers with 8 bytes, how much it was.
 """
 
@@ -78,7 +79,10 @@ def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
     """Take connections until the process is ended."""
     context = _context(pki, "server") if kind == "tls" else None
     with _listen(kind, target) as listening:
-        print(json.dumps({"port": listening.getsockname()[1] if kind != "sendfile-unix" else target}), flush=True)
+        print(
+            json.dumps({"port": listening.getsockname()[1] if kind != "sendfile-unix" else target}),
+            flush=True,
+        )
         while True:
             raw, _ = listening.accept()
             connection: Any = raw

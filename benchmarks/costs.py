@@ -38,7 +38,11 @@ def answer(run: dict[str, Any]) -> str:
         return "Not measured in this run: there was no time for it."
     lines = [_paragraph(run, lanes, bench["modes"]["rows"]), ""]
     lines += _excess(run, lanes, bench["modes"]["rows"])
-    lines += [".. image:: benchmarks.png", "   :alt: rates by round trip and packet size, where the time goes, latency", ""]
+    lines += [
+        ".. image:: benchmarks.png",
+        "   :alt: rates by round trip and packet size, where the time goes, latency",
+        "",
+    ]
     lines += _ledger(lanes)
     lines += [bench["costs"]["method"], ""]
     return "\n".join(lines)
@@ -91,7 +95,9 @@ def _excess(
         name = f"round trips, if it were a call per 64 KiB: at {trip:g} ms"
         causes[name] = [f"+ {seconds:,.3f} s"] * len(lanes)
     head = ("cause", *(f"{name} lane" for name in lanes))
-    return list_table("What a GiB costs beyond its bytes", head, [(name, *cells) for name, cells in causes.items()])
+    return list_table(
+        "What a GiB costs beyond its bytes", head, [(name, *cells) for name, cells in causes.items()]
+    )
 
 
 def _parts(lane: dict[str, Any]) -> dict[str, float]:
@@ -122,9 +128,7 @@ def _round_trips(modes: Sequence[dict[str, Any]]) -> dict[float, float]:
     return found
 
 
-def _paragraph(
-    run: dict[str, Any], lanes: dict[str, dict[str, Any]], modes: Sequence[dict[str, Any]]
-) -> str:
+def _paragraph(run: dict[str, Any], lanes: dict[str, dict[str, Any]], modes: Sequence[dict[str, Any]]) -> str:
     raw, by = raw_seconds(run, lanes)
     said = [
         "*How much of the excess time is encoding, encryption, context switches, round trips?* "
@@ -143,7 +147,8 @@ def _paragraph(
             "Python, Twisted and the rest": rows["Python, Twisted and the rest"]["seconds_per_gib"],
         }
         shares = ", ".join(
-            f"{what} {seconds / busy:.0%}" for what, seconds in sorted(parts.items(), key=lambda each: -each[1])
+            f"{what} {seconds / busy:.0%}"
+            for what, seconds in sorted(parts.items(), key=lambda each: -each[1])
         )
         switches = [row for what, row in rows.items() if what.startswith("context switches")]
         switched = sum(row["seconds_per_gib"] for row in switches)
@@ -156,7 +161,9 @@ def _paragraph(
     trips = _round_trips(modes)
     if trips:
         told = ", ".join(
-            f"{seconds:,.2f} s with a round trip of {trip:g} ms" if trip else f"{seconds:,.2f} s at no latency"
+            f"{seconds:,.2f} s with a round trip of {trip:g} ms"
+            if trip
+            else f"{seconds:,.2f} s at no latency"
             for trip, seconds in trips.items()
         )
         said.append(

@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -57,7 +58,9 @@ class _Place:
         free = shutil.disk_usage(self.place.folder).free
         if free < needed_bytes + SPARE_BYTES:
             self._stack.close()
-            raise NoRoom(f"{format_size(needed_bytes + SPARE_BYTES)} are needed, {format_size(free)} are free")
+            raise NoRoom(
+                f"{format_size(needed_bytes + SPARE_BYTES)} are needed, {format_size(free)} are free"
+            )
         self.store = self.place.folder / "store"
         self.url = destination(self.place, self._stack, self.store, is_tls=True)
 
@@ -135,9 +138,7 @@ def long(options: argparse.Namespace) -> dict[str, Any]:
     with _Place(2 * size) as here:
         source = make_file(here.place.folder / "long", size)
         told = here.send(source, shows_progress=True)
-    points = [(0.0, 0)] + [
-        (each["seconds"], each["bytes"]) for each in told if each["event"] == "progress"
-    ]
+    points = [(0.0, 0)] + [(each["seconds"], each["bytes"]) for each in told if each["event"] == "progress"]
     rates = quarters(points, size)
     return {
         "size": size,
@@ -155,7 +156,7 @@ def quarters(points: list[tuple[float, int]], size: int) -> list[float]:
     """
 
     def when(byte_count: float) -> float:
-        for (early, few), (late, many) in zip(points, points[1:], strict=False):
+        for (early, few), (late, many) in pairwise(points):
             if many >= byte_count and many > few:
                 return early + (late - early) * (byte_count - few) / (many - few)
         return points[-1][0]
@@ -165,7 +166,7 @@ def quarters(points: list[tuple[float, int]], size: int) -> list[float]:
     if last < size * 0.75:
         raise ValueError("too short a transfer: its progress was not told often enough")
     marks = [when(last * number / 4) for number in range(5)]
-    return [last / 4 / (end - begin) for begin, end in zip(marks, marks[1:], strict=False)]
+    return [last / 4 / (end - begin) for begin, end in pairwise(marks)]
 
 
 def counts(options: argparse.Namespace) -> dict[str, Any]:
@@ -181,7 +182,12 @@ def counts(options: argparse.Namespace) -> dict[str, Any]:
 def _sparse_lines(found: dict[str, Any]) -> list[str]:
     title = f"{format_size(found['size'])} sparse, of which {format_size(found['data_bytes'])} are data"
     rows = [
-        (each["what"], f"{each['seconds']:.2f} s", f"{each['ratio']:.2f}", _verdict(each["ratio"] <= MOST_RATIO))
+        (
+            each["what"],
+            f"{each['seconds']:.2f} s",
+            f"{each['ratio']:.2f}",
+            _verdict(each["ratio"] <= MOST_RATIO),
+        )
         for each in found["rows"]
     ]
     head = ("what", "median", "÷ the data alone", f"at most {MOST_RATIO}")
@@ -208,7 +214,9 @@ def _counts_lines(found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     return [
         *list_table("Streams at once", ("streams", "rate of all", "memory of the server"), streams),
-        *list_table("Sizes", ("sparse size", "data", "time", "processor time", "memory of the server"), sizes),
+        *list_table(
+            "Sizes", ("sparse size", "data", "time", "processor time", "memory of the server"), sizes
+        ),
     ]
 
 
@@ -230,21 +238,31 @@ def text_of(results: dict[str, Any]) -> str:
     for name in PARTS:
         found = results.get(name)
         if found is not None:
-            lines += [f"Not measured ({name}): {found['problem']}.", ""] if "problem" in found else _LINES[name](found)
+            lines += (
+                [f"Not measured ({name}): {found['problem']}.", ""]
+                if "problem" in found
+                else _LINES[name](found)
+            )
     return "\n".join(lines)
 
 
 def main(words: list[str] | None = None) -> int:
     """@return: the exit status: 1 if anything failed."""
     parser = argparse.ArgumentParser(description="How cost grows with size and number.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them if none is named"
+    )
     parser.add_argument("--runs", type=int, default=5, help="rounds of the sparse part (5)")
     parser.add_argument("--data", default="1G", help="data in the sparse file (1G)")
     parser.add_argument("--sparse-size", default="100G", help="size of the sparse file (100G)")
     parser.add_argument("--long-size", default="20G", help="size of the long file (20G)")
     parser.add_argument("--quick", action="store_true", help="fewer counts and sizes")
-    parser.add_argument("--json", type=Path, help="write the results to this file, too, as soon as there are any")
-    parser.add_argument("--from", dest="given", type=Path, help="measure nothing, take the results of this file")
+    parser.add_argument(
+        "--json", type=Path, help="write the results to this file, too, as soon as there are any"
+    )
+    parser.add_argument(
+        "--from", dest="given", type=Path, help="measure nothing, take the results of this file"
+    )
     parser.add_argument("--no-docs", action="store_true", help="leave docs/benchmarks.rst alone")
     options = parser.parse_args(words)
     unknown = set(options.parts) - set(PARTS)

@@ -1,5 +1,7 @@
 """
-Calls by libvirt-python, in a Python that has it: C{libvirt_calls.py URI COUNT THREADS}.  Imports nothing of ours.
+Calls by libvirt-python, in a Python that has it: C{libvirt_calls.py URI COUNT THREADS}.
+
+Imports nothing of ours.
 """
 
 import json

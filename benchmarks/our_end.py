@@ -1,7 +1,8 @@
 """
 Our sending end, as a process: C{python -m benchmarks.our_end WHAT PORT SIZE [PKI] [FILE]}.
 
-PORT is the path of a UNIX socket where WHAT is C{file-unix}.  Its server is L{rpcstream.bench.server}.  It prints one line of JSON.
+PORT is the path of a UNIX socket where WHAT is C{file-unix}.  Its server is
+L{rpcstream.bench.server}.  It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from rpcstream.bench.holds import Holds, holds_wanted
 from rpcstream.bench.lanes import can_ask, lane_for
-from rpcstream.bench.moving import Mode, move
+from rpcstream.bench.moving import PIECE_BYTES, Mode, make_supplies, move
 from rpcstream.bench.program import Begin, End, Sink, Sum
 from rpcstream.bench.waiting import together
 from rpcstream.limits import DEFAULT_LIMITS
@@ -60,6 +61,8 @@ async def run(reactor: Any, what: str, port: str, size: str, pki: str = "", path
     url = f"rpcstream+{scheme}://127.0.0.1:{port}/"
     if what == "file-unix":
         url = f"rpcstream+unix:///?socket={quote(port)}"
+    if what in ("shared", "exclusive"):
+        make_supplies(PIECE_BYTES, DEFAULT_LIMITS.exclusive_packet_bytes)
     holds = Holds(reactor)
     if holds_wanted():
         holds.start()

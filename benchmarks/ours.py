@@ -46,8 +46,9 @@ def holds_of(path: Path) -> Path:
 def send_command(place: Workplace, source: Path, url: str, *, shows_progress: bool = False) -> list[str]:
     """C{rpcstream send}, with its reactor looked at."""
     return [
-        sys.executable, "-P", "-m", "benchmarks.held", str(holds_of(source)), "rpcstream", "send", str(source),
-        url, "--pki", str(place.pki), "--json", *([] if shows_progress else ["--no-progress"]),
+        sys.executable, "-P", "-m", "benchmarks.held", str(holds_of(source)),
+        "rpcstream", "send", str(source), url, "--pki", str(place.pki), "--json",
+        *([] if shows_progress else ["--no-progress"]),
     ]  # fmt: skip
 
 

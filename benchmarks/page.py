@@ -1,5 +1,7 @@
 """
-docs/benchmarks.rst: what stands between marks is made of the JSON of a run; the rest of the page is left alone.
+docs/benchmarks.rst: what stands between marks is made of the JSON of a run.
+
+The rest of the page is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +14,18 @@ from typing import Any
 from benchmarks.targets import all_holds, verdicts
 from rpcstream.units import format_rate, format_size
 
-__all__ = ["BUSY_LOAD", "COSTS", "GROWTH", "PEERS", "TARGETS", "about", "list_table", "peers", "rewrite", "targets"]
+__all__ = [
+    "BUSY_LOAD",
+    "COSTS",
+    "GROWTH",
+    "PEERS",
+    "TARGETS",
+    "about",
+    "list_table",
+    "peers",
+    "rewrite",
+    "targets",
+]
 
 TARGETS, PEERS, COSTS, GROWTH = "targets", "peers", "costs", "growth"
 """Parts of the page."""
@@ -85,9 +98,7 @@ def targets(run: dict[str, Any]) -> str:
             continue
         spread = f"{target.show(figure.low)} to {target.show(figure.high)}" if figure.count > 1 else ""
         wall = "" if figure.wall_value is None else f"{figure.wall_value:.2f} x"
-        rows.append(
-            (target.lane, target.what, target.text, target.show(figure.value), spread, wall, verdict)
-        )
+        rows.append((target.lane, target.what, target.text, target.show(figure.value), spread, wall, verdict))
     head = ("lane", "against, or what", "target", "measured", "single runs", "whole processes", "")
     return "\n".join([*about(run), *list_table("Targets", head, rows), *_held(run)])
 
@@ -102,12 +113,17 @@ def _held(run: dict[str, Any]) -> list[str]:
                 each["where"],
                 each["end"],
                 f"{each['longest_hold_ms']:.1f} ms",
+                f"{each['processor_ms']:.1f} ms",
+                f"{each['taken_ms']:.1f} ms",
                 str(each["over_count"]),
                 f"{each['tick_count']:,}",
                 f"{cause['count']} x ``{cause['where']}``" if cause else "",
             )
         )
-    head = ("run", "end", "longest", "over 20 ms", "ticks", "in what, those over 20 ms")
+    head = (
+        "run", "end", "longest", "at work in it", "taken by other processes, most", "over 20 ms", "ticks",
+        "in what, those over 20 ms",
+    )  # fmt: skip
     return list_table("Longest hold of the reactor", head, rows) if rows else []
 
 

@@ -164,7 +164,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--size", default="1G", help="how much is moved (1G)")
     parser.add_argument("--calls", type=int, default=20_000, help="how many calls are made (20000)")
     parser.add_argument(
-        "--bench", choices=("full", "quick", "none"), default="full", help="how much of rpcstream bench (full)"
+        "--bench",
+        choices=("full", "quick", "none"),
+        default="full",
+        help="how much of rpcstream bench (full)",
     )
     parser.add_argument("--no-holds", action="store_true", help="do not look at how long reactors are held")
     parser.add_argument("--json", type=Path, help="write everything to this file, too, part by part")

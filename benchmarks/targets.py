@@ -14,7 +14,7 @@ from typing import Any
 
 from rpcstream.bench.holds import LIMIT_SECONDS
 from rpcstream.limits import KIB, MIB
-from rpcstream.units import format_rate, format_size
+from rpcstream.units import format_size
 
 __all__ = ["TARGETS", "Figure", "Target", "figures_of", "verdicts"]
 
@@ -68,7 +68,7 @@ class Target:
         if self.unit == "bytes":
             return format_size(value)
         if self.unit == "rate":
-            return format_rate(value)
+            return f"{value / 1e6:.0f} MB/s"
         return f"{value:.1f} ms" if self.unit == "ms" else f"{value:.2f} x"
 
     @property
@@ -78,20 +78,22 @@ class Target:
         return f"{'≤' if self.is_most else '≥'} {shown}"
 
 
+_LOOP = "bare pyOpenSSL loop"
 _FILES = "exclusive lane, TLS, file to file, digest and fsync"
 _PLAIN = "plain TCP, UNIX socket"
 _CALLS = "calls"
 
 TARGETS = (
     Target("exclusive lane, TLS, memory to memory", "bare blocking pyOpenSSL loop",
-           "memory-worker/bare pyOpenSSL loop", 0.95),
-    Target(_FILES, "the same loop with files and fsync, no digest", "files-tls/bare pyOpenSSL loop, files", 0.97),
+           f"memory-worker/{_LOOP}", 0.95),
+    Target(_FILES, "the same loop with files and fsync, no digest", f"files-tls/{_LOOP}, files", 0.97),
     Target(_FILES, "nbdcopy over TLS to nbdkit", "files-tls/nbdcopy to nbdkit", 1.0),
     Target(_FILES, "ssh, aes-gcm", "files-tls/ssh host 'cat > file'", 1.6),
     Target(_FILES, "scp", "files-tls/scp", 1.0),
     Target(_FILES, "virsh vol-upload over TLS", "files-tls/virsh vol-upload to libvirtd", 2.5),
     Target(_FILES, "gRPC streaming over TLS", "files-tls/gRPC streaming", 1.0),
-    Target("the same over 4 connections, each behind a 100 MB/s relay", "together", "stripes", 380e6, unit="rate"),
+    Target("the same over 4 connections, each behind a 100 MB/s relay", "together", "stripes", 380e6,
+           unit="rate"),
     Target("shared lane, TLS", "bare Twisted TLS", "memory-shared/bare Twisted TLS", 0.9),
     Target(_PLAIN, "file to a sink, TCP: os.sendfile", "file-sink/os.sendfile", 0.9),
     Target(_PLAIN, "file to a sink, UNIX socket: os.sendfile", "file-sink-unix/os.sendfile", 0.9),

@@ -46,6 +46,8 @@ def holds_wanted() -> bool:
 class HoldsReport(NamedTuple):
     """
     @ivar longest_seconds: the longest hold, without what other processes took.
+    @ivar processor_seconds: what the reactor's thread worked in that one; the rest it waited: for
+        the interpreter, a lock or the disk.
     @ivar taken_seconds: the most that other processes took from the reactor's thread in one hold.
     @ivar over_count: holds longer than L{LIMIT_SECONDS}.
     @ivar tick_count: ticks looked at; with none, nothing was seen.
@@ -53,6 +55,7 @@ class HoldsReport(NamedTuple):
     """
 
     longest_seconds: float
+    processor_seconds: float
     taken_seconds: float
     over_count: int
     tick_count: int
@@ -62,6 +65,7 @@ class HoldsReport(NamedTuple):
         """For JSON."""
         return {
             "longest_hold_ms": round(self.longest_seconds * 1000, 1),
+            "processor_ms": round(self.processor_seconds * 1000, 1),
             "taken_ms": round(self.taken_seconds * 1000, 1),
             "over_count": self.over_count,
             "tick_count": self.tick_count,
@@ -81,8 +85,10 @@ def worst_of(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     causes: Counter[str] = Counter()
     for each in looked:
         causes.update({cause["where"]: cause["count"] for cause in each["causes"]})
+    worst = max(looked, key=lambda each: float(each["longest_hold_ms"]))
     return {
-        "longest_hold_ms": max(each["longest_hold_ms"] for each in looked),
+        "longest_hold_ms": worst["longest_hold_ms"],
+        "processor_ms": worst["processor_ms"],
         "taken_ms": max(each["taken_ms"] for each in looked),
         "over_count": sum(each["over_count"] for each in looked),
         "tick_count": sum(each["tick_count"] for each in looked),
@@ -90,8 +96,8 @@ def worst_of(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-class _Delay:
-    """How long this thread has waited for a processor so far; always 0 where the kernel does not tell."""
+class _Schedule:
+    """What the kernel counts for this thread (C{schedstat}); zeros where it does not tell."""
 
     def __init__(self) -> None:
         try:
@@ -100,9 +106,12 @@ class _Delay:
         except OSError:
             self._fd = -1
 
-    def ns(self) -> int:
-        """Nanoseconds."""
-        return int(os.pread(self._fd, 64, 0).split()[1]) if self._fd >= 0 else 0
+    def ns(self) -> tuple[int, int]:
+        """Time on a processor, and time waited for one, so far."""
+        if self._fd < 0:
+            return 0, 0
+        ran, waited, _ = os.pread(self._fd, 64, 0).split()
+        return int(ran), int(waited)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -120,16 +129,17 @@ class Holds:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._longest_ns = self._taken_ns = 0
+        self._longest_ns = self._processor_ns = self._taken_ns = 0
         self._over_count = self._tick_count = 0
         self._causes: Counter[str] = Counter()
         self._call: Any = None
         self._looked_at: tuple[int, str] = (0, "")
-        self._last_ns = self._delay_ns = 0
+        self._last_ns = 0
+        self._counted = (0, 0)
 
     def start(self) -> None:
         """Look from now on."""
-        self._delay = _Delay()
+        self._schedule = _Schedule()
         self._stopped = threading.Event()
         self._thread_id = threading.get_ident()
         self._begin_tick(time.perf_counter_ns())
@@ -146,7 +156,7 @@ class Holds:
         self._call = None
         self._stopped.set()
         self._thread.join()
-        self._delay.close()
+        self._schedule.close()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -161,6 +171,7 @@ class Holds:
         """What was seen so far."""
         return HoldsReport(
             self._longest_ns / 1e9,
+            self._processor_ns / 1e9,
             self._taken_ns / 1e9,
             self._over_count,
             self._tick_count,
@@ -172,7 +183,7 @@ class Holds:
         path.write_text(json.dumps(self.report().fields()), "utf-8")
 
     def _begin_tick(self, now: int) -> None:
-        self._last_ns, self._delay_ns = now, self._delay.ns()
+        self._last_ns, self._counted = now, self._schedule.ns()
         self._call = self._reactor.callLater(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
@@ -183,9 +194,11 @@ class Holds:
     def _count(self, now: int) -> None:
         passed = now - self._last_ns
         self._tick_count += 1
-        taken = min(passed, self._delay.ns() - self._delay_ns)
+        ran, waited = self._schedule.ns()
+        taken = min(passed, waited - self._counted[1])
         held = passed - taken
-        self._longest_ns = max(self._longest_ns, held)
+        if held > self._longest_ns:
+            self._longest_ns, self._processor_ns = held, ran - self._counted[0]
         self._taken_ns = max(self._taken_ns, taken)
         if held > LIMIT_SECONDS * 1e9:
             self._over_count += 1

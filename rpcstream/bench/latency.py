@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from rpcstream.bench.ends import Bench
-from rpcstream.bench.moving import PIECE_BYTES, Supply
+from rpcstream.bench.moving import PIECE_BYTES, Supply, make_supplies
 from rpcstream.bench.plan import Plan, Share
 from rpcstream.bench.processes import BenchFailed
 from rpcstream.bench.program import Begin, End, Sink, Sum
@@ -106,8 +106,6 @@ class _Load:
     def __init__(self, connection: ClientConnection, stream_count: int) -> None:
         self._connection = connection
         self._stream_count = stream_count
-        # Made before anything is measured: the data takes longer than a call may.
-        Supply(PIECE_BYTES, connection.clock, 0.0)
         self._streams: list[OutgoingStream[int]] = []
         self._sending: list[Deferred[None]] = []
         self._is_over = False
@@ -179,13 +177,14 @@ async def loaded_calls(
             rate = (load.byte_count() - before) / (clock.seconds() - started)
             (beside if with_calls else alone).append(rate)
     byte_count = await load.stop()
-    keeps = [one / other for one, other in zip(beside, alone, strict=True)]
+    # In a turn that is too short nothing may have been sent.
+    keeps = [one / other for one, other in zip(beside, alone, strict=True) if other]
     return {
         **caller.row(f"while {stream_count} streams run", 1),
         "stream_bytes": byte_count,
         "stream_bytes_per_second": round(median(beside)),
         "stream_bytes_per_second_alone": round(median(alone)),
-        "streams_keep": round(median(keeps), 3),
+        "streams_keep": round(median(keeps), 3) if keeps else None,
         "keeps": [round(each, 3) for each in keeps],
         "p99s_ms": p99s,
     }
@@ -196,6 +195,7 @@ async def measure_calls(bench: Bench, plan: Plan, share: Share) -> dict[str, Any
     @return: C{method}, C{rows}, C{left_out}.
     """
     rows: list[dict[str, Any]] = []
+    make_supplies(PIECE_BYTES)
     with bench.far_end() as far_end:
         async with far_end.connect() as connection:
             for number in range(WARM_CALLS):

@@ -108,6 +108,7 @@ _HOLDS = Table(
         Column("part", "REACTOR HELD"),
         Column("end", "END"),
         Column("longest_hold_ms", "LONGEST ms", is_right=True),
+        Column("processor_ms", "AT WORK IN IT ms", is_right=True),
         Column("over_count", "OVER 20 ms", is_right=True),
         Column("taken_ms", "TAKEN BY OTHERS ms", is_right=True),
         Column("tick_count", "TICKS", is_right=True),
