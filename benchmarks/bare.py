@@ -75,6 +75,18 @@ class SendFile(_Bare):
         return self.send(str(self.place.source))
 
 
+class SendFileUnix(_Bare):
+    name = "os.sendfile"
+    groups = ("file-sink-unix",)
+    kind = "sendfile-unix"
+
+    def prepare(self) -> None:
+        self.serve(str(self.place.folder / "sendfile"))
+
+    def run(self) -> Sample:
+        return self.send(str(self.place.source))
+
+
 class TwistedTLS(Contestant):
     name = "bare Twisted TLS"
     groups = ("memory-shared",)
@@ -92,4 +104,4 @@ class TwistedTLS(Contestant):
         return Sample(told["amount"], told["seconds"], wall)
 
 
-BARE: tuple[type[Contestant], ...] = (TLSLoop, TwistedTLS, TLSFiles, TLSFilesUnsynced, SendFile)
+BARE: tuple[type[Contestant], ...] = (TLSLoop, TwistedTLS, TLSFiles, TLSFilesUnsynced, SendFile, SendFileUnix)

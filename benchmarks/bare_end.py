@@ -2,7 +2,8 @@
 Bare ends, with nothing of rpcstream: C{python -m benchmarks.bare_end ROLE KIND ...}.
 
 C{KIND}: C{tls} is pyOpenSSL on a blocking socket, 256 KiB a write; C{sendfile} is
-L{os.sendfile} over TCP.  The server takes one connection after the other, stores
+L{os.sendfile} over TCP, C{sendfile-unix} the same over a UNIX socket, whose path is
+the target and the port.  The server takes one connection after the other, stores
 or forgets what comes, and answers with 8 bytes, how much it was.
 """
 
@@ -59,11 +60,32 @@ def _receive(connection: Any, target: str, syncs: bool) -> int:
     return total - left
 
 
+def _listen(kind: str, target: str) -> socket.socket:
+    """At a port, or at the path C{target}."""
+    if kind != "sendfile-unix":
+        return socket.create_server(("127.0.0.1", 0))
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(target)
+    listening.listen()
+    return listening
+
+
+def _connect(kind: str, port: str) -> socket.socket:
+    if kind != "sendfile-unix":
+        return socket.create_connection(("127.0.0.1", int(port)))
+    raw = socket.socket(socket.AF_UNIX)
+    raw.connect(port)
+    return raw
+
+
 def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
     """Take connections until the process is ended."""
     context = _context(pki, "server") if kind == "tls" else None
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        print(json.dumps({"port": listening.getsockname()[1]}), flush=True)
+    with _listen(kind, target) as listening:
+        print(
+            json.dumps({"port": listening.getsockname()[1] if kind != "sendfile-unix" else target}),
+            flush=True,
+        )
         while True:
             raw, _ = listening.accept()
             connection: Any = raw
@@ -71,7 +93,7 @@ def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
                 connection = SSL.Connection(context, raw)
                 connection.set_accept_state()
                 connection.do_handshake()
-            count = _receive(connection, target, bool(sync))
+            count = _receive(connection, "" if kind == "sendfile-unix" else target, bool(sync))
             connection.sendall(count.to_bytes(8, "big"))
             if context is not None:
                 connection.shutdown()
@@ -92,7 +114,7 @@ def _pieces(path: str, size: int) -> Any:
 
 def send(kind: str, port: str, size: str, pki: str, path: str = "") -> None:
     """Send once, and print what it took."""
-    raw = socket.create_connection(("127.0.0.1", int(port)))
+    raw = _connect(kind, port)
     connection: Any = raw
     if kind == "tls":
         connection = SSL.Connection(_context(pki, "client"), raw)
@@ -101,7 +123,7 @@ def send(kind: str, port: str, size: str, pki: str, path: str = "") -> None:
     started = time.perf_counter()
     count = int(size)
     connection.sendall(count.to_bytes(8, "big"))
-    if kind == "sendfile":
+    if kind.startswith("sendfile"):
         with open(path, "rb") as file:
             sent = 0
             while sent < count:

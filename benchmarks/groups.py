@@ -26,6 +26,7 @@ GROUPS = (
     Group("memory-shared", "memory to memory, TLS, shared lane"),
     Group("files-tls", "file to file, encrypted"),
     Group("file-sink", "file to a discarding reader, plain TCP"),
+    Group("file-sink-unix", "file to a discarding reader, UNIX socket"),
     Group("files-tcp", "file to file, plain TCP"),
     Group("calls-one", "calls, one at a time, plain TCP", "calls"),
     Group("calls-many", "calls, 200 in flight, plain TCP", "calls"),

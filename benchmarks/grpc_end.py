@@ -1,6 +1,6 @@
 """
-gRPC's two ends: C{python -m benchmarks.grpc_end ROLE ...}, with the roles C{serve PKI},
-C{stream PORT SIZE PKI} and C{calls PORT COUNT IN_FLIGHT}.
+gRPC's two ends: C{python -m benchmarks.grpc_end ROLE ...}, with the roles C{serve PKI TARGET},
+C{stream PORT SIZE PKI}, C{file PORT PATH PKI} and C{calls PORT COUNT IN_FLIGHT}.
 
 No generated code: messages are bytes as they are, which is the least that gRPC can do.
 """
@@ -34,16 +34,30 @@ async def _sink(messages: AsyncIterator[bytes], context: Any) -> bytes:
     return count.to_bytes(8, "big")
 
 
+def _storing(target: str) -> Any:
+    """A method that writes what comes to a file."""
+
+    async def store(messages: AsyncIterator[bytes], context: Any) -> bytes:
+        count = 0
+        with open(target, "wb", buffering=0) as file:
+            async for message in messages:
+                count += file.write(message)
+        return count.to_bytes(8, "big")
+
+    return store
+
+
 async def _sum(message: bytes, context: Any) -> bytes:
     a, b = _PAIR.unpack(message)
     return _PAIR.pack(a + b, 0)
 
 
-async def serve(pki: str) -> None:
+async def serve(pki: str, target: str) -> None:
     """Until the process is ended."""
     server = grpc.aio.server()
     handlers = {
         "Sink": grpc.stream_unary_rpc_method_handler(_sink),
+        "Store": grpc.stream_unary_rpc_method_handler(_storing(target)),
         "Sum": grpc.unary_unary_rpc_method_handler(_sum),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Bench", handlers),))
@@ -58,8 +72,6 @@ async def serve(pki: str) -> None:
 
 async def stream(port: str, size: str, pki: str) -> None:
     """Stream once; the synchronous client, whose iterator runs in a thread of its own."""
-    authority, key, certificate = _read(pki, "cacert", "clientkey", "clientcert")
-    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     pool = [os.urandom(MESSAGE_BYTES) for _ in range(8)]
 
     def messages() -> Iterator[bytes]:
@@ -70,12 +82,24 @@ async def stream(port: str, size: str, pki: str) -> None:
             left -= len(piece)
             yield piece
 
+    _pour(port, pki, "Sink", messages())
+
+
+def _pour(port: str, pki: str, method: str, messages: Iterator[bytes]) -> None:
+    authority, key, certificate = _read(pki, "cacert", "clientkey", "clientcert")
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
         grpc.channel_ready_future(channel).result(30)
         started = time.perf_counter()
-        answer = channel.stream_unary("/Bench/Sink")(messages())
+        answer = channel.stream_unary(f"/Bench/{method}")(messages)
         seconds = time.perf_counter() - started
     print(json.dumps({"amount": int.from_bytes(answer, "big"), "seconds": seconds}))
+
+
+async def send_file(port: str, path: str, pki: str) -> None:
+    """Stream a file once."""
+    with open(path, "rb", buffering=0) as file:
+        _pour(port, pki, "Store", iter(lambda: file.read(MESSAGE_BYTES), b""))
 
 
 async def calls(port: str, count: str, in_flight: str) -> None:
@@ -97,5 +121,5 @@ async def calls(port: str, count: str, in_flight: str) -> None:
 
 
 if __name__ == "__main__":
-    role: Any = {"serve": serve, "stream": stream, "calls": calls}[sys.argv[1]]
+    role: Any = {"serve": serve, "stream": stream, "file": send_file, "calls": calls}[sys.argv[1]]
     asyncio.run(role(*sys.argv[2:]))

@@ -15,7 +15,9 @@ class _GRPC(Contestant):
         return needs("python:grpc")
 
     def prepare(self) -> None:
-        self.ports = self.place.serve_python(self.stack, "benchmarks.grpc_end", "serve", str(self.place.pki))
+        self.target = self.place.folder / f"grpc-{self.group}"
+        words = ("serve", str(self.place.pki), str(self.target))
+        self.ports = self.place.serve_python(self.stack, "benchmarks.grpc_end", *words)
 
     def _end(self, *words: str) -> Sample:
         wall, told = self.place.timed_python("benchmarks.grpc_end", *words)
@@ -31,6 +33,18 @@ class Streaming(_GRPC):
         return self._end("stream", str(self.ports["tls"]), str(self.place.size), str(self.place.pki))
 
 
+class Files(_GRPC):
+    name = "gRPC streaming"
+    groups = ("files-tls",)
+    note = "1 MiB messages; no digest, no fsync"
+
+    def run(self) -> Sample:
+        words = ("file", str(self.ports["tls"]), str(self.place.source), str(self.place.pki))
+        sample = self._end(*words)
+        self.place.check(self.target)
+        return sample
+
+
 class Calls(_GRPC):
     name = "grpc.aio"
     groups = ("calls-one", "calls-many")
@@ -41,4 +55,4 @@ class Calls(_GRPC):
         return self._end("calls", str(self.ports["tcp"]), str(self.place.call_count), in_flight)
 
 
-GRPC: tuple[type[Contestant], ...] = (Streaming, Calls)
+GRPC: tuple[type[Contestant], ...] = (Streaming, Files, Calls)

@@ -21,7 +21,7 @@ sys.path[0] = str(ROOT)
 
 from benchmarks.bare import TLSFiles, TLSFilesUnsynced, TLSLoop  # noqa: E402
 from benchmarks.groups import GROUPS, Group  # noqa: E402
-from benchmarks.ours import Exclusive, Send, Shared  # noqa: E402
+from benchmarks.ours import Exclusive, Send, Shared, destination  # noqa: E402
 from benchmarks.pairs import Result, run_group  # noqa: E402
 from benchmarks.work import Contestant  # noqa: E402
 from benchmarks.workplace import Workplace  # noqa: E402
@@ -44,24 +44,18 @@ class _SharedFiles(Send):
     is_ours = False
 
     def prepare(self) -> None:
-        place = self.place
-        config = place.folder / "shared.toml"
+        config = self.place.folder / "shared.toml"
         config.write_text("[limits]\nexclusive_lanes = 0\n")
-        self.store = place.folder / "store-shared"
-        self.store.mkdir()
-        port = place.free_port()
-        twistd = (sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()")
-        place.serve(
-            self.stack, *twistd, "-n", "--pidfile=", "rpcstream", "destination",
-            "--listen", f"rpctls:{port}:interface=127.0.0.1", "--store", str(self.store),
-            "--pki", str(place.pki), "--config", str(config),
-        )  # fmt: skip
-        place.wait_for_port(port)
-        self.url = f"rpcstream+tls://127.0.0.1:{port}/"
+        self.store = self.place.folder / "store-shared"
+        self.url = destination(self.place, self.stack, self.store, True, "--config", str(config))
 
 
 def _group(name: str) -> Group:
     return next(group for group in GROUPS if group.name == name)
+
+
+def _rate(result: Result) -> float:
+    return median(each.rate for each in result.samples) / 2**20
 
 
 def _print(results: list[Result], where: str) -> None:
@@ -69,7 +63,7 @@ def _print(results: list[Result], where: str) -> None:
     if ours.problem:
         print(f"{where}: {ours.problem}")
         return
-    print(f"{where}: {ours.name}: {ours.rate / 2**20:.0f} MiB/s")
+    print(f"{where}: {ours.name}: {_rate(ours):.0f} MiB/s")
     for other in results[1:]:
         if other.problem:
             print(f"    {other.name}: {other.problem}")
@@ -77,7 +71,7 @@ def _print(results: list[Result], where: str) -> None:
             low, high = min(other.ratios), max(other.ratios)
             print(
                 f"    {median(other.ratios):.2f} x {other.name} "
-                f"({other.rate / 2**20:.0f} MiB/s; {low:.2f} to {high:.2f})"
+                f"({_rate(other):.0f} MiB/s; {low:.2f} to {high:.2f})"
             )
 
 

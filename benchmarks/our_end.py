@@ -1,7 +1,8 @@
 """
 Our sending end, as a process: C{python -m benchmarks.our_end WHAT PORT SIZE [PKI] [FILE]}.
 
-Its server is L{rpcstream.bench.server}.  It prints one line of JSON.
+PORT is the path of a UNIX socket where WHAT is C{file-unix}.  Its server is
+L{rpcstream.bench.server}.  It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
+from rpcstream.bench.holds import Holds, holds_wanted
 from rpcstream.bench.lanes import can_ask, lane_for
-from rpcstream.bench.moving import Mode, move
+from rpcstream.bench.moving import PIECE_BYTES, Mode, make_supplies, move
 from rpcstream.bench.program import Begin, End, Sink, Sum
 from rpcstream.bench.waiting import together
 from rpcstream.limits import DEFAULT_LIMITS
@@ -57,10 +60,17 @@ async def run(reactor: Any, what: str, port: str, size: str, pki: str = "", path
     """Do it, and print what was done."""
     scheme = "tls" if what in ("shared", "exclusive") else "tcp"
     url = f"rpcstream+{scheme}://127.0.0.1:{port}/"
+    if what == "file-unix":
+        url = f"rpcstream+unix:///?socket={quote(port)}"
+    if what in ("shared", "exclusive"):
+        make_supplies(PIECE_BYTES, DEFAULT_LIMITS.exclusive_packet_bytes)
+    holds = Holds(reactor)
+    if holds_wanted():
+        holds.start()
     async with connect(url, pki=pki or None, reactor=reactor) as connection:
         await connection.call(Sum(1, 2))
         started, amount, lane = reactor.seconds(), int(size), "shared"
-        if what == "file":
+        if what in ("file", "file-unix"):
             amount, lane = await _file(connection, Path(path))
         elif what in ("calls-one", "calls-many"):
             await _calls(connection, amount, 1 if what == "calls-one" else IN_FLIGHT)
@@ -71,7 +81,9 @@ async def run(reactor: Any, what: str, port: str, size: str, pki: str = "", path
             moved = await move(connection, mode, packet, 900.0, amount)
             amount, lane = moved.byte_count, what
         seconds = reactor.seconds() - started
-    print(json.dumps({"amount": amount, "seconds": seconds, "lane": lane}))
+    holds.stop()
+    told = {"amount": amount, "seconds": seconds, "lane": lane, "holds": holds.report().fields()}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

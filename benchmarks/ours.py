@@ -7,12 +7,49 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 from benchmarks.work import Contestant, Sample
+from benchmarks.workplace import Workplace
+from rpcstream.bench.server import HOLDS_NAME
 from rpcstream.limits import DEFAULT_LIMITS
 from rpcstream.net.lane.negotiation import lane_features
 
-__all__ = ["OURS"]
+__all__ = ["OURS", "destination", "send_command"]
+
+
+def destination(place: Workplace, stack: ExitStack, store: Path, is_tls: bool, *words: str) -> str:
+    """
+    Start C{twistd rpcstream destination}; its holds are in L{holds_of} the store when it has ended.
+
+    @param words: further ones of the command.
+    @return: its URL, which lacks the name.
+    """
+    store.mkdir()
+    port = place.free_port()
+    listen = f"{'rpctls' if is_tls else 'tcp'}:{port}:interface=127.0.0.1"
+    place.serve(
+        stack, sys.executable, "-P", "-m", "benchmarks.held", str(holds_of(store)),
+        "twistd", "-n", "--pidfile=", "rpcstream", "destination", "--listen", listen,
+        "--store", str(store), "--pki", str(place.pki), *([] if is_tls else ["--insecure"]), *words,
+    )  # fmt: skip
+    place.wait_for_port(port)
+    return f"rpcstream+{'tls' if is_tls else 'tcp'}://127.0.0.1:{port}/"
+
+
+def holds_of(path: Path) -> Path:
+    """Where the report stands that belongs to a store, or to a source."""
+    return path.with_name(f"{path.name}.holds.json")
+
+
+def send_command(place: Workplace, source: Path, url: str, *, shows_progress: bool = False) -> list[str]:
+    """C{rpcstream send}, with its reactor looked at."""
+    return [
+        sys.executable, "-P", "-m", "benchmarks.held", str(holds_of(source)),
+        "rpcstream", "send", str(source), url, "--pki", str(place.pki), "--json",
+        *([] if shows_progress else ["--no-progress"]),
+    ]  # fmt: skip
 
 
 class _Ours(Contestant):
@@ -28,14 +65,18 @@ class _Ends(_Ours):
         folder = self.place.folder / f"ours-{self.group}"
         (folder / "store").mkdir(parents=True)
         (folder / "pki").symlink_to(self.place.pki)
-        self.ports = self.place.serve_python(self.stack, "rpcstream.bench.server", str(folder))
+        self.socket = str(folder / "socket")
+        self.stack.callback(lambda: self.held("serves", folder / HOLDS_NAME))
+        self.ports = self.place.serve_python(self.stack, "rpcstream.bench.server", str(folder), self.socket)
 
     def run(self) -> Sample:
         what = self.what or self.group
         port = self.ports["tls" if what in ("shared", "exclusive") else "tcp"]
         amount = self.place.call_count if what.startswith("calls") else self.place.size
-        words = (what, str(port), str(amount), str(self.place.pki), str(self.place.source))
+        where = self.socket if what == "file-unix" else str(port)
+        words = (what, where, str(amount), str(self.place.pki), str(self.place.source))
         wall, told = self.place.timed_python("benchmarks.our_end", *words)
+        self.held("sends", told["holds"])
         return Sample(told["amount"], told["seconds"], wall)
 
 
@@ -60,6 +101,11 @@ class FileSink(_Ends):
     what = "file"
 
 
+class FileSinkUnix(FileSink):
+    groups = ("file-sink-unix",)
+    what = "file-unix"
+
+
 class Calls(_Ends):
     name = "rpcstream"
     groups = ("calls-one", "calls-many")
@@ -75,28 +121,16 @@ class Send(_Ours):
     def prepare(self) -> None:
         place = self.place
         self.store = place.folder / f"store-{self.group}"
-        self.store.mkdir()
-        is_tls = self.group == "files-tls"
-        self.scheme = "tls" if is_tls else "tcp"
-        port = place.free_port()
-        listen = f"{'rpctls' if is_tls else 'tcp'}:{port}:interface=127.0.0.1"
-        twistd = (sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()")
-        place.serve(
-            self.stack, *twistd, "-n", "--pidfile=", "rpcstream", "destination", "--listen", listen,
-            "--store", str(self.store), "--pki", str(place.pki), *([] if is_tls else ["--insecure"]),
-        )  # fmt: skip
-        place.wait_for_port(port)
-        self.url = f"rpcstream+{self.scheme}://127.0.0.1:{port}/"
+        self.stack.callback(lambda: self.held("serves", holds_of(self.store)))
+        self.url = destination(place, self.stack, self.store, self.group == "files-tls")
 
     def run(self) -> Sample:
         name = f"sent{time.monotonic_ns()}"
-        wall, printed = self.place.timed(
-            (sys.executable, "-P", "-m", "rpcstream.cli.main", "send", str(self.place.source),
-             self.url + name, "--pki", str(self.place.pki), "--json", "--no-progress"),
-        )  # fmt: skip
+        wall, printed = self.place.timed(send_command(self.place, self.place.source, self.url + name))
+        self.held("sends", holds_of(self.place.source))
         told = json.loads(printed.splitlines()[-1])
         self.place.check(self.store / name)
         return Sample(told["bytes"], told["seconds"], wall)
 
 
-OURS: tuple[type[Contestant], ...] = (Exclusive, Shared, Send, FileSink, Calls)
+OURS: tuple[type[Contestant], ...] = (Exclusive, Shared, Send, FileSink, FileSinkUnix, Calls)

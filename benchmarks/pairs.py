@@ -12,9 +12,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.groups import Group
 from benchmarks.work import Contestant, Sample
@@ -33,6 +33,7 @@ class Result:
     @ivar problem: why there are no samples.
     @ivar ratios: ours to this one, a round each, by the time each tells itself.
     @ivar wall_ratios: the same by the time of whole processes.
+    @ivar holds: how long reactors of ours were held, a row for each end.
     """
 
     group: Group
@@ -43,16 +44,26 @@ class Result:
     samples: list[Sample] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     wall_ratios: list[float] = field(default_factory=list)
+    holds: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def rate(self) -> float:
-        """The median rate."""
-        return median(each.rate for each in self.samples)
-
-    @property
-    def wall_rate(self) -> float:
-        """The median rate by the time of whole processes."""
-        return median(each.wall_rate for each in self.samples)
+    def row(self) -> dict[str, Any]:
+        """For JSON; the page is made of it."""
+        return {
+            "group": self.group.name,
+            "title": self.group.title,
+            "unit": self.group.unit,
+            "name": self.name,
+            "note": self.note,
+            "is_ours": self.is_ours,
+            "problem": self.problem,
+            "rate": median(each.rate for each in self.samples) if self.samples else None,
+            "wall_rate": median(each.wall_rate for each in self.samples) if self.samples else None,
+            "tells_time": bool(self.samples) and self.samples[0].seconds is not None,
+            "ratios": self.ratios,
+            "wall_ratios": self.wall_ratios,
+            "samples": [asdict(each) for each in self.samples],
+            "holds": self.holds,
+        }
 
 
 def run_group(
@@ -87,8 +98,13 @@ def run_group(
                     result.samples.append(sample)
                     sys.stderr.write(f"  {group.name} {number + 1}/{run_count}: {result.name}\n")
     finally:
-        for contestant, _ in running:
-            contestant.close()
+        for contestant, result in running:
+            try:
+                contestant.close()
+            except Exception:
+                # What was measured stays measured.
+                traceback.print_exc()
+            result.holds = contestant.holds()
     _compare(results)
     return results
 

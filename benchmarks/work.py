@@ -9,9 +9,11 @@ import shutil
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from benchmarks.workplace import Workplace
+from rpcstream.bench.holds import read_report, worst_of
 
 __all__ = ["Contestant", "Sample", "find_program", "needs"]
 
@@ -58,6 +60,7 @@ class Contestant(ABC):
         self.place = place
         self.group = group
         self.stack = ExitStack()
+        self._holds: dict[str, list[dict[str, Any]]] = {}
 
     def missing(self) -> str | None:
         """Why it cannot be measured here, C{None} if it can."""
@@ -65,6 +68,22 @@ class Contestant(ABC):
 
     def prepare(self) -> None:  # noqa: B027 - not all have a server
         """Start its server; end that by C{self.stack}."""
+
+    def held(self, end: str, report: Path | dict[str, Any] | None) -> None:
+        """
+        Keep how long a reactor of ours was held.
+
+        @param end: what it does: C{sends} or C{serves}.
+        @param report: a report, or the file of one.
+        """
+        found = read_report(report) if isinstance(report, Path) else report
+        if found is not None:
+            self._holds.setdefault(end, []).append(found)
+
+    def holds(self) -> list[dict[str, Any]]:
+        """A row for each end, complete after L{close}."""
+        rows = [(end, worst_of(found)) for end, found in self._holds.items()]
+        return [{"end": end, **worst} for end, worst in rows if worst is not None]
 
     @abstractmethod
     def run(self) -> Sample:

@@ -99,11 +99,12 @@ _LANES = (
 _RUNS = ("memory to memory, plain", "memory to memory, TLS", "file to file, TLS")
 
 
-async def _memory(far_end: FarEnd, plan: Plan, lane: _Lane, is_tls: bool) -> Run:
+async def _memory(bench: Bench, far_end: FarEnd, plan: Plan, lane: _Lane, is_tls: bool) -> Run:
     async with far_end.connect(is_tls=is_tls) as connection:
         await prove(connection, lane.mode, lane.packet_bytes, 2 * lane.packet_bytes)
         far, near = await connection.call(Measure()), own_usage()
-        moved = await move(connection, lane.mode, lane.packet_bytes, 60.0, plan.cost_bytes)
+        with bench.watched():
+            moved = await move(connection, lane.mode, lane.packet_bytes, 60.0, plan.cost_bytes)
         near = difference(near, own_usage())
         far = difference(far, await connection.call(Measure()))
     return Run(moved.byte_count, moved.seconds, near, far)
@@ -115,7 +116,8 @@ async def _files(bench: Bench, far_end: FarEnd, lane: _Lane) -> Run:
     # A lane's connection refuses other calls, so another one asks what was used.
     async with far_end.connect() as asking, far_end.connect(limits=limits) as connection:
         far, near = await asking.call(Measure()), own_usage(files)
-        sent = await send_file(bench, connection, path, files)
+        with bench.watched():
+            sent = await send_file(bench, connection, path, files)
         near = difference(near, own_usage(files))
         far = difference(far, await asking.call(Measure()))
     if sent.lane != lane.name:
@@ -188,8 +190,8 @@ async def _measure_lane(
     sample_count = 0
     # In turn, so that what disturbs one disturbs all; the first round counts whatever it takes.
     while sample_count < plan.sample_count and (not sample_count or share.has_room(f"{lane.name}: a sample")):
-        plain.append(await _memory(far_end, plan, lane, False))
-        tls.append(await _memory(far_end, plan, lane, True))
+        plain.append(await _memory(bench, far_end, plan, lane, False))
+        tls.append(await _memory(bench, far_end, plan, lane, True))
         files.append(await _files(bench, far_end, lane))
         sample_count += 1
     middle = _median(plain), _median(tls), _median(files)

@@ -5,11 +5,14 @@ The two ends of a measurement and what lies between them.
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from rpcstream.bench.holds import Holds, holds_wanted, read_report, worst_of
 from rpcstream.bench.processes import Process
+from rpcstream.bench.server import HOLDS_NAME
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.authority import initialise
 from rpcstream.net.client import ClientConnection
@@ -34,7 +37,34 @@ class Bench:
         self.runner = runner
         self.folder = folder
         self._far_end_count = 0
+        self._near_holds = Holds(reactor)
+        self._far_holds: list[dict[str, Any]] = []
         initialise(folder / "pki", ["127.0.0.1", "localhost"], ["bench"])
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While the body runs, see how long this end's reactor is held (by what is measured, not by us)."""
+        if holds_wanted():
+            with self._near_holds.watched():
+                yield
+        else:
+            yield
+
+    def far_end_told(self, report: dict[str, Any] | None) -> None:
+        """How long a far end's reactor was held."""
+        if report is not None:
+            self._far_holds.append(report)
+
+    def take_holds(self) -> list[dict[str, Any]]:
+        """The holds since the last time, a row for each end that was looked at."""
+        near = [self._near_holds.report().fields()]
+        rows = [
+            {"end": name, **worst}
+            for name, found in (("near", near), ("far", self._far_holds))
+            if (worst := worst_of(found)) is not None
+        ]
+        self._near_holds, self._far_holds = Holds(self.reactor), []
+        return rows
 
     def far_end(self) -> FarEnd:
         """Start a new far end; use it by C{with}."""
@@ -97,4 +127,5 @@ class FarEnd:
 
     def __exit__(self, *exception: object) -> None:
         self._processes.close()
+        self._bench.far_end_told(read_report(self.folder / HOLDS_NAME))
         shutil.rmtree(self.folder, ignore_errors=True)

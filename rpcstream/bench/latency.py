@@ -5,13 +5,14 @@ Calls: how many a second, and how long one takes, on an idle connection and on a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from rpcstream.bench.ends import Bench
-from rpcstream.bench.moving import PIECE_BYTES, Supply
+from rpcstream.bench.moving import PIECE_BYTES, Supply, make_supplies
 from rpcstream.bench.plan import Plan, Share
 from rpcstream.bench.processes import BenchFailed
 from rpcstream.bench.program import Begin, End, Sink, Sum
@@ -19,16 +20,18 @@ from rpcstream.bench.waiting import together
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.outgoing import OutgoingStream
 
-__all__ = ["METHOD", "measure_calls", "percentiles"]
+__all__ = ["METHOD", "loaded_calls", "measure_calls", "percentiles"]
 
 METHOD = (
     "A call of two integers, answered with their sum, which is checked; over TLS. One at a time: the "
     "next one when the answer is here. In flight: so many at once, a new one for every answer. Loaded: "
     "paced, one each 2 ms or when the last one is answered, while streams fill the same connection with "
-    "all they can; their rate is measured over the same time without calls, before. p99.9 is not told "
+    "all they can; their rate is measured without calls as long and as often, in turn. p99.9 is not told "
     "for less than 1,000 calls, p99 not for less than 100."
 )
 PACE_SECONDS = 0.002
+ROUND_COUNT = 5
+"""Turns of the streams with calls and without."""
 WARM_CALLS = 50
 
 
@@ -52,8 +55,14 @@ class _Caller:
         self.seconds: list[float] = []
         self._connection = connection
         self._clock = connection.clock
-        self.started = self._clock.seconds()
-        self._until = self.started + seconds
+        self._until = self._clock.seconds()
+        self._total_seconds = 0.0
+        self.extend(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """From now on, it has so much time."""
+        self._total_seconds += seconds
+        self._until = self._clock.seconds() + seconds
 
     @property
     def is_over(self) -> bool:
@@ -76,11 +85,10 @@ class _Caller:
 
     def row(self, what: str, in_flight: int) -> dict[str, Any]:
         """What was measured."""
-        took = self._clock.seconds() - self.started
         return {
             "what": what,
             "in_flight": in_flight,
-            "calls_per_second": round(len(self.seconds) / took),
+            "calls_per_second": round(len(self.seconds) / self._total_seconds),
             "sample_count": len(self.seconds),
             **percentiles(self.seconds),
         }
@@ -135,28 +143,50 @@ class _Load:
         return tally.byte_count
 
 
-async def _loaded(connection: ClientConnection, plan: Plan) -> dict[str, Any]:
+async def loaded_calls(
+    connection: ClientConnection, stream_count: int, seconds: float, round_count: int
+) -> dict[str, Any]:
+    """
+    Calls while streams fill the same connection; the streams' rate with and without calls in turn,
+    so that what disturbs one disturbs the other.
+
+    @param seconds: of all rounds together, in which calls are made; as long again there are none.
+    @return: a row; C{keeps} has the ratio of each round, C{p99s_ms} its p99.
+    """
     clock = connection.clock
-    load = _Load(connection, plan.stream_count)
+    load = _Load(connection, stream_count)
     await load.start()
-    rates = []
-    caller = None
-    for with_calls in (False, True):
-        started, before = clock.seconds(), load.byte_count()
-        if with_calls:
-            caller = _Caller(connection, plan.call_seconds)
-            await caller.run(PACE_SECONDS)
-            row = caller.row(f"while {plan.stream_count} streams run", 1)
-        else:
-            await deferLater(clock, plan.call_seconds / 2)
-        rates.append((load.byte_count() - before) / (clock.seconds() - started))
+    caller = _Caller(connection, 0.0)
+    alone: list[float] = []
+    beside: list[float] = []
+    p99s: list[float | None] = []
+    each_seconds = seconds / round_count
+    # The first moments are not like the rest: credit and buffers fill.
+    await deferLater(clock, each_seconds / 2)
+    for number in range(round_count):
+        # Forwards and backwards.
+        for with_calls in (False, True) if number % 2 else (True, False):
+            started, before = clock.seconds(), load.byte_count()
+            if with_calls:
+                first = len(caller.seconds)
+                caller.extend(each_seconds)
+                await caller.run(PACE_SECONDS)
+                p99s.append(percentiles(caller.seconds[first:])["p99_ms"])
+            else:
+                await deferLater(clock, each_seconds)
+            rate = (load.byte_count() - before) / (clock.seconds() - started)
+            (beside if with_calls else alone).append(rate)
     byte_count = await load.stop()
+    # In a turn that is too short nothing may have been sent.
+    keeps = [one / other for one, other in zip(beside, alone, strict=True) if other]
     return {
-        **row,
+        **caller.row(f"while {stream_count} streams run", 1),
         "stream_bytes": byte_count,
-        "stream_bytes_per_second": round(rates[1]),
-        "stream_bytes_per_second_alone": round(rates[0]),
-        "streams_keep": round(rates[1] / rates[0], 3),
+        "stream_bytes_per_second": round(median(beside)),
+        "stream_bytes_per_second_alone": round(median(alone)),
+        "streams_keep": round(median(keeps), 3) if keeps else None,
+        "keeps": [round(each, 3) for each in keeps],
+        "p99s_ms": p99s,
     }
 
 
@@ -165,13 +195,18 @@ async def measure_calls(bench: Bench, plan: Plan, share: Share) -> dict[str, Any
     @return: C{method}, C{rows}, C{left_out}.
     """
     rows: list[dict[str, Any]] = []
+    make_supplies(PIECE_BYTES)
     with bench.far_end() as far_end:
         async with far_end.connect() as connection:
             for number in range(WARM_CALLS):
                 await connection.call(Sum(number, 1))
             for in_flight in (1, plan.in_flight):
                 if share.has_room(f"{in_flight} in flight", plan.call_seconds):
-                    rows.append(await _idle(connection, plan.call_seconds, in_flight))
-            if share.has_room("loaded", 2 * plan.call_seconds):
-                rows.append(await _loaded(connection, plan))
+                    with bench.watched():
+                        rows.append(await _idle(connection, plan.call_seconds, in_flight))
+            if share.has_room("loaded", 2.2 * plan.call_seconds):
+                with bench.watched():
+                    rows.append(
+                        await loaded_calls(connection, plan.stream_count, plan.call_seconds, ROUND_COUNT)
+                    )
     return {"method": METHOD, "rows": rows, "left_out": share.left_out}

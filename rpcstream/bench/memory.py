@@ -19,7 +19,7 @@ from rpcstream.bench.waiting import together
 from rpcstream.limits import DEFAULT_LIMITS, MIB
 from rpcstream.net.client import ClientConnection
 
-__all__ = ["METHOD", "measure_memory"]
+__all__ = ["METHOD", "Watch", "idle_connections", "measure_memory"]
 
 METHOD = (
     "Resident memory of the serving process, read from /proc by the other one; a new process for each "
@@ -34,7 +34,7 @@ SETTLE_SECONDS = 0.5
 LOOK_SECONDS = 0.02
 
 
-class _Watch:
+class Watch:
     """
     The highest memory of a process while something runs.
 
@@ -70,6 +70,30 @@ async def _open(far_end: FarEnd, count: int) -> list[ClientConnection]:
     return opened
 
 
+async def idle_connections(bench: Bench, far_end: FarEnd, count: int) -> dict[str, Any]:
+    """What so many need beside the first one."""
+    opened = await _open(far_end, 1)
+    await deferLater(bench.reactor, SETTLE_SECONDS)
+    baseline = resident_bytes(far_end.pid)
+    row = await _idle_row(bench, far_end, opened, count, baseline)
+    await together([each.close() for each in opened])
+    return row
+
+
+async def _idle_row(
+    bench: Bench, far_end: FarEnd, opened: list[ClientConnection], count: int, baseline: int
+) -> dict[str, Any]:
+    opened += await _open(far_end, count + 1 - len(opened))
+    await deferLater(bench.reactor, SETTLE_SECONDS)
+    growth = resident_bytes(far_end.pid) - baseline
+    return {
+        "connections": count,
+        "growth_bytes": growth,
+        "bytes_per_connection": round(growth / count),
+        "sample_count": 1,
+    }
+
+
 async def _idle(bench: Bench, far_end: FarEnd, plan: Plan, share: Share) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     opened = await _open(far_end, 1)
@@ -78,17 +102,7 @@ async def _idle(bench: Bench, far_end: FarEnd, plan: Plan, share: Share) -> list
     for count in plan.connection_counts:
         if not share.has_room(f"{count} idle connections", SETTLE_SECONDS):
             break
-        opened += await _open(far_end, count + 1 - len(opened))
-        await deferLater(bench.reactor, SETTLE_SECONDS)
-        growth = resident_bytes(far_end.pid) - baseline
-        rows.append(
-            {
-                "connections": count,
-                "growth_bytes": growth,
-                "bytes_per_connection": round(growth / count),
-                "sample_count": 1,
-            }
-        )
+        rows.append(await _idle_row(bench, far_end, opened, count, baseline))
     await together([each.close() for each in opened])
     return rows
 
@@ -111,11 +125,12 @@ async def _streams(bench: Bench, plan: Plan, share: Share) -> list[dict[str, Any
             opened = await _open(far_end, -(-count // per_connection))
             await prove(opened[0], Mode.STREAM, PIECE_BYTES, 4 * MIB)
             await together([each.call(Begin(False)) for each in opened])
-            watch = _Watch(bench, far_end.pid)
+            watch = Watch(bench, far_end.pid)
             started = bench.reactor.seconds()
-            sent = await together(
-                [_pour(opened[number // per_connection], plan.stream_seconds) for number in range(count)]
-            )
+            with bench.watched():
+                sent = await together(
+                    [_pour(opened[number // per_connection], plan.stream_seconds) for number in range(count)]
+                )
             seconds = bench.reactor.seconds() - started
             growth = watch.stop()
             came = sum(tally.byte_count for tally in await together([each.call(End()) for each in opened]))
@@ -144,8 +159,9 @@ async def _size(bench: Bench, far_end: FarEnd, size: int, data_bytes: int) -> di
         # A lane's connection refuses other calls, so another one asks what was used.
         async with far_end.connect() as asking, far_end.connect() as connection:
             far, near = await asking.call(Measure()), own_usage(files)
-            watch = _Watch(bench, far_end.pid)
-            sent = await send_file(bench, connection, path, files)
+            watch = Watch(bench, far_end.pid)
+            with bench.watched():
+                sent = await send_file(bench, connection, path, files)
             growth = watch.stop()
             near = difference(near, own_usage(files))
             far = difference(far, await asking.call(Measure()))

@@ -57,14 +57,15 @@ def _cells(plan: Plan, has_exclusive: bool) -> Iterator[_Cell]:
                     yield _Cell(is_tls, round_trip_ms, Mode.EXCLUSIVE, packet_bytes)
 
 
-async def _measure(far_end: FarEnd, plan: Plan, cell: _Cell) -> dict[str, Any]:
+async def _measure(bench: Bench, far_end: FarEnd, plan: Plan, cell: _Cell) -> dict[str, Any]:
     proving_bytes = max(4 * CALL_BYTES, 2 * cell.packet_bytes)
     async with far_end.connect(is_tls=cell.is_tls, round_trip_ms=cell.round_trip_ms) as connection:
         proved = await prove(connection, cell.mode, cell.packet_bytes, proving_bytes)
-        samples = [
-            await move(connection, cell.mode, cell.packet_bytes, cell.seconds(plan))
-            for _ in range(plan.sample_count)
-        ]
+        with bench.watched():
+            samples = [
+                await move(connection, cell.mode, cell.packet_bytes, cell.seconds(plan))
+                for _ in range(plan.sample_count)
+            ]
     return {
         "mode": cell.mode.value,
         "lane": "exclusive" if cell.mode is Mode.EXCLUSIVE else "shared",
@@ -96,7 +97,7 @@ async def measure_modes(bench: Bench, plan: Plan, share: Share) -> dict[str, Any
             # Opening, proving and closing take about ten round trips.
             seconds = plan.sample_count * cell.seconds(plan) + cell.round_trip_ms / 100
             if share.has_room(str(cell), seconds):
-                rows.append(await _measure(far_end, plan, cell))
+                rows.append(await _measure(bench, far_end, plan, cell))
     calls = {
         (row["tls"], row["round_trip_ms"]): row["bytes_per_second"]
         for row in rows

@@ -22,7 +22,7 @@ from rpcstream.bench.program import CALL_BYTES, Begin, End, Fire, Put, Sink
 from rpcstream.limits import KIB, MIB
 from rpcstream.net.client import ClientConnection
 
-__all__ = ["Mode", "Moved", "Supply", "move", "prove"]
+__all__ = ["Mode", "Moved", "Supply", "make_supplies", "move", "prove"]
 
 PIECE_BYTES = 256 * KIB
 """What is given to a stream at a time, unless a packet is larger."""
@@ -69,9 +69,15 @@ def _pieces(piece_bytes: int) -> tuple[bytes, ...]:
     )
 
 
+def make_supplies(*piece_sizes: int) -> None:
+    """Make random data before anything is measured: it takes longer than the reactor may be held."""
+    for piece_bytes in piece_sizes:
+        _pieces(piece_bytes)
+
+
 class Supply:
     """
-    Random data, over and over, until the time is up or enough was taken.
+    Random data, over and over, until the time is up or enough was taken; one piece in any case.
 
     @ivar byte_count: what was taken.
     @ivar piece_count: in how many pieces.
@@ -90,7 +96,8 @@ class Supply:
 
     def __next__(self) -> bytes:
         is_enough = self._most_bytes is not None and self.byte_count >= self._most_bytes
-        if is_enough or self._clock.seconds() >= self._until:
+        # The time may be up before the first: opening takes some, too.
+        if self.piece_count and (is_enough or self._clock.seconds() >= self._until):
             raise StopIteration
         piece = self._pieces[self.piece_count % len(self._pieces)]
         self.byte_count += len(piece)

@@ -22,6 +22,7 @@ __all__ = [
     "Measure",
     "Put",
     "Sink",
+    "Stall",
     "Sum",
     "Tally",
     "Usage",
@@ -105,3 +106,9 @@ class Usage(Struct):
 
 class Measure(Procedure[Usage], program=BENCH, number=7, permission="bench", idempotent=True):
     """Tell what the server's process has used."""
+
+
+class Stall(Upload[None], program=BENCH, number=8, permission="bench"):
+    """Data as a stream that nobody takes until C{milliseconds} have passed; then it is discarded."""
+
+    milliseconds: UInt

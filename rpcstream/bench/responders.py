@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary
 
 from blake3 import blake3
 from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from rpcstream.bench.lanes import agreed_packet_bytes, lane_for
-from rpcstream.bench.program import Begin, End, Fire, Measure, Put, Sink, Sum, Tally, Usage
+from rpcstream.bench.program import Begin, End, Fire, Measure, Put, Sink, Stall, Sum, Tally, Usage
 from rpcstream.limits import DIGEST_BYTES
 from rpcstream.net.calls import Call, UploadCall
 
@@ -57,10 +58,12 @@ class Count:
 class BenchResponders:
     """
     @param usage: tells what this process has used.
+    @param clock: for what waits.
     """
 
-    def __init__(self, usage: Callable[[], Usage]) -> None:
+    def __init__(self, usage: Callable[[], Usage], clock: Any) -> None:
         self._usage = usage
+        self._clock = clock
         self._counts: WeakKeyDictionary[Any, Count] = WeakKeyDictionary()
 
     def _count(self, call: Call) -> Count:
@@ -94,6 +97,14 @@ class BenchResponders:
             await lane_for(stream).receive(stream, count)
         else:
             await stream.deliver_to(count)
+
+    @Stall.responder
+    async def stall(self, call: UploadCall[None], request: Stall) -> None:
+        """Take nothing for a while."""
+        count = self._count(call)
+        stream = call.accept(None)
+        await deferLater(self._clock, request.milliseconds / 1000)
+        await stream.deliver_to(count)
 
     @Begin.responder
     def begin(self, call: Call, request: Begin) -> None:

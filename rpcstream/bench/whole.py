@@ -55,6 +55,7 @@ async def measure(
         for (name, part), seconds in zip(PARTS.items(), plan.share_seconds, strict=True):
             begun(name)
             results[name] = await part(bench, plan, Share(seconds, reactor.seconds))
+            results[name]["holds"] = [{"part": name, **row} for row in bench.take_holds()]
             done(name, results[name])
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -72,6 +72,9 @@ class _Measuring:
                 if sys.stdout.isatty():
                     output.drawing(" ")
             output.note(f"method: {part['method']}")
+            for held in part.get("holds", []):
+                for cause in held["causes"]:
+                    output.note(f"the {held['end']} end was held {cause['count']} x in {cause['where']}")
             for what in part["left_out"]:
                 output.note(f"left out: {what}")
 

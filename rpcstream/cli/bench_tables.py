@@ -102,6 +102,18 @@ _SIZES = Table(
         Column("lane", "LANE"),
     ),
 )
+_HOLDS = Table(
+    "holds",
+    (
+        Column("part", "REACTOR HELD"),
+        Column("end", "END"),
+        Column("longest_hold_ms", "LONGEST ms", is_right=True),
+        Column("processor_ms", "AT WORK IN IT ms", is_right=True),
+        Column("over_count", "OVER 20 ms", is_right=True),
+        Column("taken_ms", "TAKEN BY OTHERS ms", is_right=True),
+        Column("tick_count", "TICKS", is_right=True),
+    ),
+)
 
 
 def _modes(part: dict[str, Any]) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
@@ -150,6 +162,6 @@ def tables_of(name: str, part: dict[str, Any]) -> Iterator[tuple[Table, list[dic
 
     @param name: of the part.
     """
-    for table, rows in _TABLES[name](part):
+    for table, rows in (*_TABLES[name](part), (_HOLDS, part.get("holds", []))):
         if rows:
             yield table, rows

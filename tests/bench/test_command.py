@@ -67,7 +67,9 @@ class PictureTests(SynchronousTestCase):
         names: list[str] = []
         module: Any = ModuleType("matplotlib.figure")
         module.Figure = _Anything(names)
-        self.patch(sys, "modules", {**sys.modules, "matplotlib": module, "matplotlib.figure": module})
+        module.FormatStrFormatter = _Anything(names)
+        names_of_modules = ("matplotlib", "matplotlib.figure", "matplotlib.ticker")
+        self.patch(sys, "modules", {**sys.modules, **dict.fromkeys(names_of_modules, module)})
         check_plotting(Path("x.png"))
         draw(results(), Path("x.png"))
         self.assertLessEqual({"subplots", "plot", "barh", "bar", "savefig"}, set(names))
@@ -107,7 +109,7 @@ class CommandTests(SynchronousTestCase):
         done = self.command("--json")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         objects = [json.loads(line) for line in done.stdout.splitlines()]
-        self.assertEqual({each["event"] for each in objects}, {"mode", "calls", "note", "done"})
+        self.assertEqual({each["event"] for each in objects}, {"mode", "calls", "holds", "note", "done"})
         last = objects[-1]
         self.assertEqual((last["event"], last["plan"]), ("done", "quick"))
         self.assertEqual({"machine", "modes", "costs", "calls", "memory", "seconds"} - set(last), set())

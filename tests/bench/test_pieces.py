@@ -5,6 +5,7 @@ The single pieces of the measurements: sums, counters, limits of time, processes
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,7 +252,7 @@ class HonestyTests(SynchronousTestCase):
         async def nothing(*arguments: Any) -> int:
             return 0
 
-        bench: Any = SimpleNamespace(far_end=Far, reactor=connection.clock)
+        bench: Any = SimpleNamespace(far_end=Far, reactor=connection.clock, watched=nullcontext)
         for name in ("prove", "_pour"):
             self.patch(memory, name, nothing)
         share = Share(10, Clock().seconds)
@@ -274,7 +275,7 @@ class CountTests(TestCase):
     def test_forgets(self) -> None:
         """BEGIN starts from nothing; without it all that came counts."""
         call: Any = SimpleNamespace(connection=FakeConnection(Tally(0, bytes(32))))
-        responders = BenchResponders(own_usage)
+        responders = BenchResponders(own_usage, Clock())
         self.assertEqual(responders.end(call, End()), Tally(0, bytes(32)))
         responders.begin(call, Begin(True))
         responders.put(call, SimpleNamespace(data=b"abc"))
