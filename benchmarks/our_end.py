@@ -37,7 +37,7 @@ async def _file(connection: Any, path: Path) -> tuple[int, str]:
         if stream.reply:
             lane = lane_for(stream)
             with open_path(path) as source:
-                pieces = source.parts(packet_bytes=packet_bytes, digests=False)
+                pieces = source.file_parts(packet_bytes=packet_bytes, digests=False)
                 await lane.send(stream, pieces, packet_bytes)
         else:
             await stream.send_from(path)

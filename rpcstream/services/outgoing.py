@@ -67,7 +67,9 @@ class OutgoingTransfer:
             self._verified.addErrback(self._failed)
         skip, sparse = held.bitmap, request.sparse
         if lane is not None and lane.takes_files:
-            await lane.send(stream, source.parts(skip, packet_bytes, sparse=sparse, digests=self.is_whole))
+            await lane.send(
+                stream, source.file_parts(skip, packet_bytes, sparse=sparse, digests=self.is_whole)
+            )
         elif lane is not None:
             await lane.send(stream, source.pieces(skip, packet_bytes, sparse=sparse))
         else:

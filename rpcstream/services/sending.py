@@ -226,7 +226,7 @@ async def _one_round(
         skip, packet_bytes, sparse = held.bitmap, stream.packet_bytes, options.sparse
         if lane is not None and lane.takes_files:
             counters.lane = stream.lane
-            await lane.send(stream, counters.counting(source.parts(skip, packet_bytes, sparse=sparse)))
+            await lane.send(stream, counters.counting(source.file_parts(skip, packet_bytes, sparse=sparse)))
         elif lane is not None:
             counters.lane = stream.lane
             await lane.send(stream, counters.counting(source.pieces(skip, packet_bytes, sparse=sparse)))

@@ -87,7 +87,7 @@ class Source(ABC):
         @raise OSError: a read failed.
         """
 
-    def parts(
+    def file_parts(
         self,
         skip: bytes = b"",
         packet_bytes: int = PIECE_BYTES,
@@ -201,7 +201,7 @@ class FileSource(Source):
             else:
                 yield from _zeros(length, largest)
 
-    def parts(
+    def file_parts(
         self,
         skip: bytes = b"",
         packet_bytes: int = PIECE_BYTES,

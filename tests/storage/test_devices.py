@@ -225,7 +225,7 @@ class LoopDeviceTests(StandInTests):
         self.assertEqual(dense, (self.store / "copy").read_bytes())
         self.assertEqual(indexes_of(b""), [])
         with pool.open_source("vda") as source:
-            parts = list(source.parts(digests=False))
+            parts = list(source.file_parts(digests=False))
         with pool.open_source("vda") as source:
             self.assertEqual([len(p) if isinstance(p, FilePart) else p for p in parts],
                              [len(p) if isinstance(p, bytes) else p for p in source.pieces()])  # fmt: skip

@@ -23,7 +23,7 @@ class FilePartTests(StorageTestCase):
         """The only part of a small file."""
         source = open_path(path, **options)  # type: ignore[arg-type]
         self.addCleanup(source.close)
-        (part,) = source.parts(packet_bytes=1 << 20, digests=False)
+        (part,) = source.file_parts(packet_bytes=1 << 20, digests=False)
         assert isinstance(part, FilePart)
         return part
 
@@ -57,7 +57,7 @@ class FilePartTests(StorageTestCase):
             open_path(path, extent_bytes=EXTENT) as other,
         ):
             wanted = list(other.pieces(bitmap_of(skipped), packet_bytes, sparse=sparse))
-            given_ = list(source.parts(bitmap_of(skipped), packet_bytes, sparse=sparse, digests=digests))
+            given_ = list(source.file_parts(bitmap_of(skipped), packet_bytes, sparse=sparse, digests=digests))
             read = [piece.read() if isinstance(piece, FilePart) else piece for piece in given_]
             self.assertEqual(read, wanted)
             self.assertEqual(source.sent_bytes, other.sent_bytes)
@@ -69,7 +69,7 @@ class FilePartTests(StorageTestCase):
         path = self.make_file("file", bytes(range(256)) * 16)
         files = FaultyFiles()
         with open_path(path, files=files, extent_bytes=EXTENT) as source:
-            self.assertTrue(list(source.parts(digests=False)))
+            self.assertTrue(list(source.file_parts(digests=False)))
             self.assertNotIn("pread", files.calls)
 
     def test_slices(self) -> None:
@@ -118,7 +118,7 @@ class FilePartTests(StorageTestCase):
         """Nor is one whose source was closed."""
         path = self.make_file("file", bytes(1000))
         with open_path(path) as source:
-            (part,) = source.parts()
+            (part,) = source.file_parts()
             assert isinstance(part, FilePart)
         ours, theirs = socket.socketpair()
         with ours, theirs, self.assertRaises(BadState):
@@ -130,5 +130,5 @@ class FilePartTests(StorageTestCase):
         """A window of zeros in a file is data: only devices are read for holes."""
         path = self.make_file("file", bytes(EXTENT))
         with open_path(path, extent_bytes=EXTENT) as source:
-            (part,) = source.parts()
+            (part,) = source.file_parts()
             self.assertNotIsInstance(part, Hole)
