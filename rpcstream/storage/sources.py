@@ -55,24 +55,31 @@ class Source(ABC):
     """
     What every kind of source can do.
 
-    The methods block on the disk: call them from threads.  L{pieces} is used by
-    one thread; L{verify} may run in another at the same time; L{content_digest}
-    comes after both.
+    The methods block on the disk: call them from threads.  What L{pieces} gives is
+    used by one thread; L{verify} may run in another at the same time; L{content_digest}
+    comes after both.  A file may be divided: then several L{pieces} are used at once.
 
     @ivar kind: file, device or pipe.
     @ivar size_bytes: of the content, C{None} if not known before the end.
     @ivar mode: permission bits of the file.
     @ivar sent_bytes: content taken from L{pieces} so far, holes included.
+    @ivar is_at_end: whether a pipe has been read to its end.
     """
 
     kind: ContentKind
     size_bytes: int | None
     mode: int | None = None
     sent_bytes = 0
+    is_at_end = False
 
     @abstractmethod
     def pieces(
-        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        within: tuple[int, int] | None = None,
     ) -> Generator[bytes | Hole, None, None]:
         """
         The content without the extents that the receiver holds.
@@ -80,6 +87,8 @@ class Source(ABC):
         @param skip: bitmap of those.
         @param packet_bytes: longest piece wanted; none is longer than 1 MiB.
         @param sparse: yield L{Hole}s; otherwise zeros are bytes like others.
+        @param within: only the extents from the first of these indexes up to the
+            second; of a pipe these must be the next ones.
         @return: pieces in order.
         @raise SourceChanged: the file became shorter.
         @raise BadState: the source was closed meanwhile.
@@ -172,13 +181,19 @@ class FileSource(Source):
         self._extents = ExtentMap(extent_count(self.size_bytes, extent_bytes), extent_bytes)
 
     def pieces(
-        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        within: tuple[int, int] | None = None,
     ) -> Generator[bytes | Hole, None, None]:
         extent_bytes = self._extents.extent_bytes
         held, largest = flags_of_bitmap(skip), min(packet_bytes, PIECE_BYTES)
         segments = Segments(self._files, self._fd, self._base + self.size_bytes)
         recorder = ExtentRecorder(self._extents, self.size_bytes)
-        for start, stop in missing_ranges(held, self.size_bytes, extent_bytes):
+        first, last = within or (0, None)
+        for start, stop in missing_ranges(held, self.size_bytes, extent_bytes, first, last):
             recorder.move(start)
             while (offset := recorder.offset) < stop:
                 with self._reading():
@@ -194,7 +209,8 @@ class FileSource(Source):
                     recorder.hole(length)
                 else:
                     recorder.data(piece)
-                self.sent_bytes += length
+                with self._lock:
+                    self.sent_bytes += length
                 if isinstance(piece, bytes) or sparse:
                     yield piece
                 else:

@@ -29,6 +29,7 @@ from rpcstream.net.lane.sending import SendJob
 from rpcstream.net.lane.transport import LaneTransport
 from rpcstream.net.link import Link
 from rpcstream.net.outgoing import OutgoingStream
+from rpcstream.net.pacing import TokenBucket
 from rpcstream.net.streams import StreamBase
 
 __all__ = ["Lane", "can_have_lane", "has_lane", "lane_count", "take_lane"]
@@ -144,12 +145,13 @@ class Lane:
         sink: Sink,
         *,
         written: Callable[[], None] = lambda: None,
-        bytes_per_second: float | None = None,
+        bucket: TokenBucket | None = None,
     ) -> Deferred[None]:
         """
         Write all data of the stream to C{sink}, by a thread.
 
         @param written: called in the reactor, now and then, after something was written.
+        @param bucket: the rate limit; other streams may use it, too.
         @return: fires when the peer has sent all and it is written; fails with what
             ended the stream, or with what C{sink} raised: then abort the stream.
         """
@@ -162,7 +164,7 @@ class Lane:
                 self._reactor,
                 wake,
                 written=written,
-                bytes_per_second=bytes_per_second,
+                bucket=bucket,
             )
 
         return self._start(stream, make)
