@@ -7,8 +7,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from rpcstream.errors import OperationAborted, RemoteError
 from rpcstream.net.server import ServerConnection
+from rpcstream.net.streams import StreamBase
 from rpcstream.programs.parts import ATTEMPT_BYTES
 
 __all__ = ["Attempt"]
@@ -23,16 +26,17 @@ class Attempt:
 
     @ivar key: by which further parts are opened; nobody else can know it.
     @ivar connections: that carry it, or have carried a part of it.
-    @ivar is_ended: whether it is over without a COMMIT, and C{why_ended}.
+    @ivar streams: that run.
+    @ivar ended_by: why it is over, without a COMMIT; C{None} as long as it is not.
     """
 
     def __init__(self) -> None:
         self.key = os.urandom(ATTEMPT_BYTES)
         self.connections: dict[ServerConnection, int] = {}
-        self.is_ended = False
-        self.why_ended = ""
+        self.streams: set[StreamBase[Any]] = set()
+        self.ended_by: RemoteError | None = None
 
-    def join(self, connection: ServerConnection, lost: Callable[[str], object]) -> None:
+    def join(self, connection: ServerConnection, lost: Callable[[RemoteError], object]) -> None:
         """
         The connection carries it from now on.
 
@@ -42,7 +46,7 @@ class Attempt:
         def gone() -> None:
             streams = self.connections.pop(connection, 0)
             if streams or not self.connections:
-                lost("a connection of this transfer was lost")
+                lost(OperationAborted("a connection of this transfer was lost"))
 
         self.connections.setdefault(connection, 0)
         connection.when_lost(self, gone)
@@ -61,7 +65,10 @@ class Attempt:
             connection.forget_lost(self)
         self.connections.clear()
 
-    def end(self, why: str) -> None:
-        """It is over, without a COMMIT; the first reason counts."""
-        if not self.is_ended:
-            self.is_ended, self.why_ended = True, why
+    def end(self, error: RemoteError) -> None:
+        """It is over, without a COMMIT: all its streams fail with C{error}; the first one counts."""
+        if self.ended_by is None:
+            self.ended_by = error
+            streams, self.streams = self.streams, set()
+            for stream in streams:
+                stream.fail_with(error)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from rpcstream.errors import BadState, InvalidArgument, OperationAborted
+from rpcstream.errors import BadState, InvalidArgument, OperationAborted, RemoteError
 from rpcstream.net.calls import UploadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
@@ -43,7 +43,7 @@ class IncomingTransfer(Attempt):
         self._runner = runner
         self._serial = SerialRunner(runner)
         # What this does not get done, COMMIT does.
-        verifying = runner.run(receiving.verify_held, lambda: self.is_ended)
+        verifying = runner.run(receiving.verify_held, lambda: self.ended_by is not None)
         verifying.addErrback(lambda _: None)
         self._told_at = 0.0
         self._told_bytes = 0
@@ -66,10 +66,10 @@ class IncomingTransfer(Attempt):
             try:
                 await self._take(call, request, part)
             except BadState as error:
-                if not self.is_ended:
+                if self.ended_by is None:
                     raise
                 # Not a fault of ours.
-                raise OperationAborted(self.why_ended) from error
+                raise self.ended_by from error
 
     @property
     def _what(self) -> tuple[str, str, int | None]:
@@ -94,12 +94,14 @@ class IncomingTransfer(Attempt):
             () if part is None else attempt_parameters(self.key),
         )
         stream = call.accept(grant, total_bytes=request.size, sparse=True)
+        self.streams.add(stream)
         lane = lane_of(stream, decision.lane)
         if lane is not None:
             await lane.receive(stream, sink, written=self._tell)
             await serial.run(sink.finish)
         else:
             await write_stream(stream, sink, serial, self._tell)
+        self.streams.discard(stream)
 
     def _tell(self) -> None:
         """Report what is durable, now and then, to whoever of the client's connections asked for it."""
@@ -132,17 +134,17 @@ class IncomingTransfer(Attempt):
             )
         return transfer.Committed(outcome.published, outcome.digest, outcome.missing)
 
-    def abandon(self, why: str) -> Deferred[None]:
+    def abandon(self, error: RemoteError) -> Deferred[None]:
         """The client is gone, or has failed: keep the partial, free the rest."""
-        self.end(why)
+        self.end(error)
         return self._serial.run(self.receiving.abandon)
 
     def fence(self) -> Deferred[None]:
         """The client begins anew: all streams of this attempt are told so."""
-        self.end("a newer attempt of this transfer took over")
+        self.end(transfer.Fenced("a newer attempt of this transfer took over"))
         return self._serial.run(self.receiving.fence)
 
     def remove(self) -> Deferred[bool]:
         """The client has cancelled: delete the partial; false if it was published meanwhile."""
-        self.end("the transfer was cancelled")
+        self.end(OperationAborted("the transfer was cancelled"))
         return self._serial.run(self.receiving.remove)

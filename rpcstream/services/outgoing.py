@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from rpcstream.errors import BadState, BadValue, InvalidArgument, OperationAborted
+from rpcstream.errors import BadState, BadValue, InvalidArgument, RemoteError
 from rpcstream.net.calls import DownloadCall
 from rpcstream.net.reading import send_pieces
 from rpcstream.net.threads import Runner, SerialRunner
@@ -66,9 +66,9 @@ class OutgoingTransfer(Attempt):
             try:
                 await self._give(call, request, part)
             except BadState as error:
-                if not self.is_ended:
+                if self.ended_by is None:
                     raise
-                raise OperationAborted(self.why_ended) from error
+                raise self.ended_by from error
 
     async def _give(
         self, call: DownloadCall[transfer.Offer], request: transfer.Outgoing, part: PartRequest | None
@@ -92,9 +92,10 @@ class OutgoingTransfer(Attempt):
         stream = call.accept(
             offer, total_bytes=source.size_bytes, packet_bytes=packet_bytes, sparse=request.sparse
         )
+        self.streams.add(stream)
         lane = lane_of(stream, decision.lane)
         if is_first and self.is_whole:
-            self._verified = self._runner.run(source.verify, self._held, lambda: self.is_ended)
+            self._verified = self._runner.run(source.verify, self._held, lambda: self.ended_by is not None)
             self._verified.addErrback(self._failed)
         pieces = source.pieces(self._held.bitmap, packet_bytes, sparse=request.sparse, within=within)
         if lane is not None:
@@ -102,6 +103,7 @@ class OutgoingTransfer(Attempt):
         else:
             await send_pieces(stream, pieces, serial)
         await serial.run(source.check_unchanged)
+        self.streams.discard(stream)
 
     def _failed(self, failure: Failure) -> bytes:
         """Verifying failed: COMMIT tells it, should it come."""
@@ -123,7 +125,7 @@ class OutgoingTransfer(Attempt):
         own = await self._serial.run(self._source.content_digest)
         return transfer.Committed(True, own, b"")
 
-    def close(self, why: str = "the transfer is over") -> Deferred[None]:
-        """Free the source, once nothing reads it any more."""
-        self.end(why)
+    def close(self, error: RemoteError) -> Deferred[None]:
+        """Free the source, once nothing reads it any more; streams that still run fail with C{error}."""
+        self.end(error)
         return self._serial.run(self._source.close)

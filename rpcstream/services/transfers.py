@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
-from rpcstream.errors import BadValue, InvalidArgument, StorageError
+from rpcstream.errors import BadValue, InvalidArgument, OperationAborted, RemoteError, StorageError
+from rpcstream.net.answers import as_remote_error
 from rpcstream.net.calls import Call, DownloadCall, UploadCall
 from rpcstream.net.threads import Runner
 from rpcstream.programs import transfer
@@ -95,11 +96,11 @@ class TransferResponders:
                 return
             kept = self._incoming[key] = IncomingTransfer(key[0], request, begun, self._runner)
         taken = kept
-        taken.join(call.connection, lambda why: self._drop_incoming(key, taken, why))
+        taken.join(call.connection, lambda error: self._drop_incoming(key, taken, error))
         try:
             await taken.take(call, request, part)
-        except BaseException:
-            self._drop_incoming(key, taken, "another stream of this transfer has failed")
+        except BaseException as error:
+            self._drop_incoming(key, taken, _for_the_others(error))
             raise
 
     async def _begin(
@@ -125,12 +126,12 @@ class TransferResponders:
             discard=request.discard,
         )
 
-    def _drop_incoming(self, key: tuple[str, bytes], kept: IncomingTransfer, why: str) -> None:
+    def _drop_incoming(self, key: tuple[str, bytes], kept: IncomingTransfer, error: RemoteError) -> None:
         """The client is gone or has failed: what is durable stays, to be resumed."""
         if self._incoming.get(key) is kept:
             del self._incoming[key]
         kept.leave()
-        kept.abandon(why)
+        kept.abandon(error)
 
     # --- download ----------------------------------------------------------------------
 
@@ -151,16 +152,16 @@ class TransferResponders:
             if given.is_whole:
                 before = self._outgoing_of(call, request.transfer_id)
                 if before is not None:
-                    self._drop_outgoing(before, "a newer attempt of this transfer took over")
+                    self._drop_outgoing(before, transfer.Fenced("a newer attempt of this transfer took over"))
                 self._outgoing[given.key] = given
-        given.join(call.connection, lambda why: self._drop_outgoing(given, why))
+        given.join(call.connection, lambda error: self._drop_outgoing(given, error))
         try:
             await given.give(call, request, part)
-        except BaseException:
-            self._drop_outgoing(given, "another stream of this transfer has failed")
+        except BaseException as error:
+            self._drop_outgoing(given, _for_the_others(error))
             raise
         if not given.is_whole:
-            self._drop_outgoing(given, "all was sent")
+            self._drop_outgoing(given, _OVER)
 
     def _outgoing_of(self, call: Call, transfer_id: bytes, attempt: bytes = b"") -> OutgoingTransfer | None:
         """The download of this name, if it is this connection's."""
@@ -169,10 +170,10 @@ class TransferResponders:
                 return given if attempt in (b"", given.key) else None
         return None
 
-    def _drop_outgoing(self, given: OutgoingTransfer, why: str) -> None:
+    def _drop_outgoing(self, given: OutgoingTransfer, error: RemoteError) -> None:
         self._outgoing.pop(given.key, None)
         given.leave()
-        given.close(why)
+        given.close(error)
 
     # --- the end of both ----------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class TransferResponders:
         outgoing = self._outgoing_of(call, request.transfer_id, attempt)
         if outgoing is not None:
             committed = await outgoing.commit()
-            self._drop_outgoing(outgoing, "it is committed")
+            self._drop_outgoing(outgoing, _OVER)
             return committed
         key = (call.principal.name, request.transfer_id)
         kept = self._incoming.get(key)
@@ -271,6 +272,18 @@ class TransferResponders:
     async def discard(self, call: Call, request: transfer.Discard) -> None:
         """Delete an unfinished transfer's partial."""
         await self._runner.run(self._pool(request.pool).discard, request.name)
+
+
+_OVER = OperationAborted("the transfer is over")
+
+
+def _for_the_others(error: BaseException) -> RemoteError:
+    """What the other streams of a transfer fail with, when one has failed with C{error}."""
+    if isinstance(error, StorageError):
+        return as_transfer_error(error)
+    if isinstance(error, RemoteError | OSError):
+        return as_remote_error(error, TransferResponders.log)
+    return OperationAborted("another stream of this transfer has failed")
 
 
 def _entry(entry: Entry) -> transfer.Entry:

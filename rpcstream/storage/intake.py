@@ -65,7 +65,7 @@ class Intake:
         # Taken in this order.  The first is held while the disk and the journal are written to.
         self._sync_lock = threading.RLock()
         self._lock = threading.Lock()
-        self._has_sync_failed = False
+        self._sync_error: OSError | None = None
         self.plan = bytes(self._extents.flags)
         self.size_bytes = size_bytes
         self.received_bytes = 0
@@ -203,8 +203,8 @@ class Intake:
             data only once, so that a later success means nothing.
         """
         with self._sync_lock:
-            if self._has_sync_failed:
-                raise BadState("what was written before could not be made durable")
+            if self._sync_error is not None:
+                raise self._sync_error
             with self._lock:
                 # Written, all of them; what other threads write from here on comes next time.
                 runs, self._pending = self._pending, []
@@ -214,8 +214,8 @@ class Intake:
             try:
                 self.target.layout.files.fdatasync(self.target.fd)
                 self.target.journal.add(runs)
-            except BaseException:
-                self._has_sync_failed = True
+            except OSError as error:
+                self._sync_error = error
                 raise
             with self._lock:
                 self.durable_bytes += sum(run.extent_count * run.length for run in runs)
