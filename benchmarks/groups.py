@@ -25,6 +25,7 @@ GROUPS = (
     Group("memory-worker", "memory to memory, TLS, exclusive lane"),
     Group("memory-shared", "memory to memory, TLS, shared lane"),
     Group("files-tls", "file to file, encrypted"),
+    Group("files-narrow", "file to file, TLS, each connection limited to 100 MB/s"),
     Group("file-sink", "file to a discarding reader, plain TCP"),
     Group("files-tcp", "file to file, plain TCP"),
     Group("calls-one", "calls, one at a time, plain TCP", "calls"),

@@ -14,6 +14,9 @@ from rpcstream.net.lane.negotiation import lane_features
 
 __all__ = ["OURS"]
 
+NARROW_BYTES = 100_000_000
+"""A second, of one connection."""
+
 
 class _Ours(Contestant):
     is_ours = True
@@ -71,12 +74,13 @@ class Send(_Ours):
     name = "rpcstream send"
     groups = ("files-tls", "files-tcp")
     note = "digest at both ends, journal, fsync, atomic name"
+    options: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         place = self.place
         self.store = place.folder / f"store-{self.group}"
         self.store.mkdir()
-        is_tls = self.group == "files-tls"
+        is_tls = self.group != "files-tcp"
         self.scheme = "tls" if is_tls else "tcp"
         port = place.free_port()
         listen = f"{'rpctls' if is_tls else 'tcp'}:{port}:interface=127.0.0.1"
@@ -92,11 +96,37 @@ class Send(_Ours):
         name = f"sent{time.monotonic_ns()}"
         wall, printed = self.place.timed(
             (sys.executable, "-P", "-m", "rpcstream.cli.main", "send", str(self.place.source),
-             self.url + name, "--pki", str(self.place.pki), "--json", "--no-progress"),
+             self.url + name, "--pki", str(self.place.pki), "--json", "--no-progress", *self.options),
         )  # fmt: skip
         told = json.loads(printed.splitlines()[-1])
         self.place.check(self.store / name)
         return Sample(told["bytes"], told["seconds"], wall)
 
 
-OURS: tuple[type[Contestant], ...] = (Exclusive, Shared, Send, FileSink, Calls)
+class Striped(Send):
+    """The same over four connections, each of which is narrow."""
+
+    name = "rpcstream send --connections 4"
+    groups = ("files-narrow",)
+    options = ("--connections", "4")
+
+    def prepare(self) -> None:
+        super().prepare()
+        port = self.url.rpartition(":")[2].rstrip("/")
+        relay = self.place.serve_python(self.stack, "rpcstream.bench.narrow", port, str(NARROW_BYTES))
+        self.url = f"rpcstream+tls://127.0.0.1:{relay['port']}/"
+
+
+class OneOfThem(Striped):
+    """The same over one."""
+
+    name = "rpcstream send, one connection"
+    is_ours = False
+    options = ()
+
+    def prepare(self) -> None:
+        self.group = "files-narrow-one"  # a directory of its own
+        super().prepare()
+
+
+OURS: tuple[type[Contestant], ...] = (Exclusive, Shared, Send, Striped, OneOfThem, FileSink, Calls)

@@ -9,8 +9,8 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from rpcstream.cli.running import Session
+from rpcstream.net.moving import Moving
 from rpcstream.net.streams import StreamBase
-from rpcstream.services.moving import Moving
 
 __all__ = ["Following"]
 

@@ -19,6 +19,7 @@ from rpcstream.errors import BadState, RPCStreamError
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.connect import connect
+from rpcstream.net.moving import Moving
 from rpcstream.net.opening import Opening
 from rpcstream.net.threads import Runner
 from rpcstream.net.urls import Url
@@ -27,7 +28,6 @@ from rpcstream.services.connections import Connections
 from rpcstream.services.job_queue import JobQueue
 from rpcstream.services.job_record import Job
 from rpcstream.services.job_store import JobStore
-from rpcstream.services.moving import Moving
 from rpcstream.services.sending import SendOptions, Sent, send
 from rpcstream.services.source_files import SourceRoots
 from rpcstream.services.tracked_runner import TrackedRunner

@@ -15,6 +15,7 @@ from rpcstream.errors import OperationAborted, StorageError
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.lane.lane import Lane
+from rpcstream.net.moving import Moving, all_of
 from rpcstream.net.pacing import Pace
 from rpcstream.net.protection import protection_of
 from rpcstream.net.spool import Hole
@@ -25,7 +26,6 @@ from rpcstream.programs.parts import PartRequest, attempt_of, attempt_parameters
 from rpcstream.services.connections import Connections, Line
 from rpcstream.services.division import Division
 from rpcstream.services.lanes import ask_for_lane, lane_of
-from rpcstream.services.moving import Moving, all_of
 from rpcstream.services.sending import ROUNDS, Counters, Sent, all_extents, held_byte_count
 from rpcstream.storage.part import Part
 from rpcstream.storage.pool import Pool

@@ -19,6 +19,7 @@ from rpcstream.errors import DigestMismatch, OperationAborted, StorageError
 from rpcstream.limits import EXTENT_BYTES
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.lane.lane import Lane
+from rpcstream.net.moving import Moving, all_of
 from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.progress import Progress
 from rpcstream.net.protection import Protection, protection_of
@@ -29,7 +30,6 @@ from rpcstream.programs.parts import PartRequest, attempt_of, attempt_parameters
 from rpcstream.services.connections import Connections, Line
 from rpcstream.services.division import Division
 from rpcstream.services.lanes import ask_for_lane, lane_of
-from rpcstream.services.moving import Moving, all_of
 from rpcstream.storage.extents import LARGEST_BYTES, Held, extent_count, extent_length, indexes_of
 from rpcstream.storage.sources import ContentKind, Hole, Source
 

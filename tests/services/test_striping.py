@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from rpcstream.errors import RPCStreamError
 from rpcstream.limits import EXTENT_BYTES, MIB, Limits
+from rpcstream.net.moving import Moving
 from rpcstream.net.opening import Opening
 from rpcstream.net.progress import Progress
 from rpcstream.programs import transfer
 from rpcstream.programs.parts import FEATURE, PartRequest
 from rpcstream.services.connections import Connections
-from rpcstream.services.moving import Moving
 from rpcstream.services.receiving import ReceiveOptions, receive
 from rpcstream.services.sending import SendOptions, Sent, send
 from rpcstream.storage.pipes import PipeSource
