@@ -83,7 +83,9 @@ class Line:
 class Connections:
     """
     @ivar lines: the first is there from the beginning, and makes the calls.
-    @ivar made_count: how many connections there were in all.
+    @ivar is_divisible: whether the server knows parts.
+    @ivar can_dial: whether there may be more than one connection.
+    @ivar limit_bytes: data in one direction that each may carry, C{None} for no limit.
     """
 
     def __init__(self, first: ClientConnection, dial: Dial | None = None, count: int = 1) -> None:
@@ -112,12 +114,11 @@ class Connections:
     @property
     def current(self) -> ClientConnection:
         """The one for calls."""
-        connection = self.lines[0].connection
-        assert connection is not None
-        return connection
+        return self.lines[0].connection or self._all[0]
 
     @property
     def made_count(self) -> int:
+        """How many connections there were in all."""
         return len(self._all)
 
     @property
@@ -126,8 +127,13 @@ class Connections:
         return sum(connection.link.written_bytes for connection in self._all) - self._written_before
 
     async def dial(self) -> ClientConnection:
-        """A further connection; closed by L{close}."""
-        assert self._dial is not None
+        """
+        A further connection; closed by L{close}.
+
+        @raise BadState: there is no way to make one: ask C{can_dial} first.
+        """
+        if self._dial is None:
+            raise BadState("no further connection can be made")
         connection = await self._dial()
         self._all.append(connection)
         return connection
