@@ -25,6 +25,7 @@ GROUPS = (
     Group("memory-worker", "memory to memory, TLS, exclusive lane"),
     Group("memory-shared", "memory to memory, TLS, shared lane"),
     Group("files-tls", "file to file, encrypted"),
+    Group("files-narrow", "file to file, TLS, each connection limited to 100 MB/s"),
     Group("file-sink", "file to a discarding reader, plain TCP"),
     Group("file-sink-unix", "file to a discarding reader, UNIX socket"),
     Group("files-tcp", "file to file, plain TCP"),

@@ -52,6 +52,10 @@ def send_command(place: Workplace, source: Path, url: str, *, shows_progress: bo
     ]  # fmt: skip
 
 
+NARROW_BYTES = 100_000_000
+"""A second, of one connection."""
+
+
 class _Ours(Contestant):
     is_ours = True
 
@@ -117,20 +121,50 @@ class Send(_Ours):
     name = "rpcstream send"
     groups = ("files-tls", "files-tcp")
     note = "digest at both ends, journal, fsync, atomic name"
+    options: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         place = self.place
         self.store = place.folder / f"store-{self.group}"
         self.stack.callback(lambda: self.held("serves", holds_of(self.store)))
-        self.url = destination(place, self.stack, self.store, self.group == "files-tls")
+        self.url = destination(place, self.stack, self.store, self.group != "files-tcp")
 
     def run(self) -> Sample:
         name = f"sent{time.monotonic_ns()}"
-        wall, printed = self.place.timed(send_command(self.place, self.place.source, self.url + name))
+        command = [*send_command(self.place, self.place.source, self.url + name), *self.options]
+        wall, printed = self.place.timed(command)
         self.held("sends", holds_of(self.place.source))
         told = json.loads(printed.splitlines()[-1])
         self.place.check(self.store / name)
         return Sample(told["bytes"], told["seconds"], wall)
 
 
-OURS: tuple[type[Contestant], ...] = (Exclusive, Shared, Send, FileSink, FileSinkUnix, Calls)
+class Striped(Send):
+    """The same over four connections, each of which is narrow."""
+
+    name = "rpcstream send --connections 4"
+    groups = ("files-narrow",)
+    options = ("--connections", "4")
+
+    def prepare(self) -> None:
+        super().prepare()
+        port = self.url.rpartition(":")[2].rstrip("/")
+        relay = self.place.serve_python(self.stack, "rpcstream.bench.narrow", port, str(NARROW_BYTES))
+        self.url = f"rpcstream+tls://127.0.0.1:{relay['port']}/"
+
+
+class OneOfThem(Striped):
+    """The same over one."""
+
+    name = "rpcstream send, one connection"
+    is_ours = False
+    options = ()
+
+    def prepare(self) -> None:
+        self.group = "files-narrow-one"  # a directory of its own
+        super().prepare()
+
+
+OURS: tuple[type[Contestant], ...] = (
+    Exclusive, Shared, Send, Striped, OneOfThem, FileSink, FileSinkUnix, Calls,
+)  # fmt: skip

@@ -117,6 +117,9 @@ class Limits:
     """Payload of a stream packet on such a connection, up to 4 MiB."""
     exclusive_least_bytes: int = 4 * MIB
     """Content shorter than this is not worth a worker."""
+    connection_bytes: int = 256 * GIB
+    """Data in one direction of one TLS connection, after which a transfer goes on over a fresh one: AES-GCM
+    wears its key out at about 350 GiB (2^24.5 records of 16 KiB, RFC 8446 section 5.5)."""
     not_sent_bytes: int = 128 * KIB
     """TCP_NOTSENT_LOWAT: keeps calls from queueing behind bulk in the kernel."""
     stall_seconds: float = 3600.0

@@ -21,6 +21,7 @@ from twisted.python import usage
 
 from rpcstream.errors import ConfigurationError, RPCStreamError
 from rpcstream.services.config import load_config
+from rpcstream.services.connections import CONNECTION_COUNT
 from rpcstream.services.destination import destination_service
 from rpcstream.services.source import DEFAULT_STATE, source_service
 from rpcstream.units import parse_rate
@@ -125,6 +126,7 @@ class SourceOptions(_ServiceOptions):
             f"Directory of the job queue, of this service alone [default: {DEFAULT_STATE}]",
         ],
         ["concurrent", "n", "1", "How many transfers run at once."],
+        ["connections", None, "1", "How many connections each transfer uses at once."],
         ["bwlimit", None, None, "Rate limit of each transfer, in bytes per second: 100M."],
     ]
 
@@ -146,7 +148,8 @@ class SourceOptions(_ServiceOptions):
             roots=self.required("root", "DIR"),
             pki=self["pki"],
             state=self["state"],
-            concurrent=_count(self["concurrent"]),
+            concurrent=_count("--concurrent", self["concurrent"], 1000),
+            connection_count=_count("--connections", self["connections"], CONNECTION_COUNT),
             bytes_per_second=parse_rate(self["bwlimit"], "--bwlimit") if self["bwlimit"] else None,
             insecure=self["insecure"],
         )
@@ -218,7 +221,7 @@ class _OneLineErrors(MultiService):
             Path(pid_file).unlink(missing_ok=True)
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= 1000 and len(text) <= 4):
-        raise ConfigurationError(f"--concurrent: {text[:40]!r} is not a number from 1 to 1000")
+def _count(option: str, text: str, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= most and len(text) <= 4):
+        raise ConfigurationError(f"{option}: {text[:40]!r} is not a number from 1 to {most}")
     return int(text)

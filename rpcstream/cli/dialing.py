@@ -4,7 +4,8 @@ Connecting for a command, and trying again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from twisted.internet.task import deferLater
@@ -17,9 +18,10 @@ from rpcstream.net.connect import connect
 from rpcstream.net.opening import Opening
 from rpcstream.net.urls import Url
 from rpcstream.services.backoff import Backoff, is_retryable
+from rpcstream.services.connections import Connections
 from rpcstream.units import format_seconds
 
-__all__ = ["dial", "with_retries"]
+__all__ = ["dial", "dial_several", "with_retries"]
 
 T = TypeVar("T")
 
@@ -38,6 +40,23 @@ def dial(session: Session, settings: Settings, url: Url) -> Opening[ClientConnec
         runner=session.runner,
         reactor=session.reactor,
     )
+
+
+@asynccontextmanager
+async def dial_several(
+    session: Session, settings: Settings, url: Url, count: int
+) -> AsyncIterator[Connections]:
+    """
+    Connect once, and C{count} times if the transfer turns out to need it; closes all.
+
+    @raise ConnectRefused: the first connection cannot be had.
+    """
+    async with dial(session, settings, url) as first:
+        connections = Connections(first, lambda: dial(session, settings, url), count)
+        try:
+            yield connections
+        finally:
+            await connections.close()
 
 
 async def with_retries(

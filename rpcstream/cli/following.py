@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from rpcstream.cli.running import Session
+from rpcstream.net.moving import Moving
 from rpcstream.net.streams import StreamBase
 
 __all__ = ["Following"]
@@ -28,12 +29,12 @@ class Following:
         self.has_begun = False
         self._session = session
         self._what = what
-        self._stream: StreamBase[Any] | None = None
+        self._stream: StreamBase[Any] | Moving | None = None
         self._calls = LoopingCall(self._tell)
         self._calls.clock = session.reactor
 
-    def opened(self, stream: StreamBase[Any], held_bytes: int) -> None:
-        """A stream begins: called by L{rpcstream.services.sending.send} and its mirror."""
+    def opened(self, stream: StreamBase[Any] | Moving, held_bytes: int) -> None:
+        """A stream begins, or several together: for L{rpcstream.services.sending.send} and its mirror."""
         self.has_begun = True
         self._stream = stream
         self._session.output.started(self._what, stream.total_bytes, held_bytes)

@@ -21,6 +21,7 @@ from rpcstream.cli.options import Settings
 from rpcstream.cli.running import Session, run
 from rpcstream.errors import NameExists, RemoteError, RPCStreamError, SizeMismatch
 from rpcstream.libvirt.pool import Pool
+from rpcstream.libvirt.striping import stripes_of, upload_striped
 from rpcstream.libvirt.volume import Volume
 from rpcstream.net.progress import Progress
 from rpcstream.programs.remote import NoVolume, VolumeType
@@ -89,9 +90,11 @@ class _Sending:
         replace: bool,
         no_resume: bool,
         retry: int,
+        connections: int,
         mode: int | None,
     ) -> None:
         self._settings = settings
+        self._connection_count = connections
         self._path = None if source == "-" else Path(source)
         self._place = place
         self._size = size
@@ -161,7 +164,18 @@ class _Sending:
         return volume
 
     async def _upload(self, session: Session, volume: Volume, size: int) -> Progress:
+        path = self._path
         with Following(session, volume.name) as following:
+            if path is not None and self._connection_count > 1:
+                stripes = await session.runner.run(stripes_of, path, self._connection_count)
+                if len(stripes) > 1:
+                    return await upload_striped(
+                        volume,
+                        path,
+                        stripes,
+                        self._bytes_per_second,
+                        lambda moving: following.opened(moving, 0),
+                    )
 
             def begun(stream: Any) -> None:
                 stream.total_bytes = size
@@ -169,14 +183,14 @@ class _Sending:
 
             def upload(sparse: bool) -> Any:
                 return volume.upload(
-                    self._path or PipeSource(os.dup(sys.stdin.fileno()), size),
+                    path or PipeSource(os.dup(sys.stdin.fileno()), size),
                     length=size,
                     sparse=sparse,
                     bytes_per_second=self._bytes_per_second,
                     opened=begun,
                 )
 
-            return await _sparse_if_possible(upload, following, self._path is not None)
+            return await _sparse_if_possible(upload, following, path is not None)
 
     async def _clean_up(self, session: Session, volume: Volume) -> None:
         """Half of a volume that was not there before is of no use to anybody."""
@@ -221,8 +235,11 @@ class _Receiving:
         replace: bool,
         no_resume: bool,
         retry: int,
+        connections: int,
         mode: int | None,
     ) -> None:
+        if connections > 1:
+            raise click.UsageError("--connections: what a libvirt host sends comes over one connection")
         self._settings = settings
         self._place = place
         self._target = target / place.volume if target.is_dir() else target

@@ -19,6 +19,7 @@ import click
 from rpcstream.cli.output import Output, make_output
 from rpcstream.errors import ConfigurationError
 from rpcstream.net.urls import Url, parse_url
+from rpcstream.services.connections import CONNECTION_COUNT
 from rpcstream.units import parse_rate, parse_size
 
 __all__ = [
@@ -160,6 +161,14 @@ def transferring(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--mode", type=MODE, metavar="OCTAL", help="Permission bits of the new file.")(
         command
     )
+    command = click.option(
+        "--connections",
+        type=click.IntRange(1, CONNECTION_COUNT),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Use N connections at once: where one is limited, N carry more.",
+    )(command)
     command = click.option(
         "--retry",
         type=click.IntRange(0),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rpcstream.cli.dialing import dial, with_retries
+from rpcstream.cli.dialing import dial_several, with_retries
 from rpcstream.cli.following import Following
 from rpcstream.cli.libvirt_transfer import receive_volume
 from rpcstream.cli.libvirt_uris import PLACE, VolumePlace
@@ -66,6 +66,7 @@ class _Receiving:
         replace: bool,
         no_resume: bool,
         retry: int,
+        connections: int,
         mode: int | None,
     ) -> None:
         self._settings = settings
@@ -76,6 +77,7 @@ class _Receiving:
         self._no_resume = no_resume
         self._resume = not no_resume
         self._retry_count = retry
+        self._connection_count = connections
         self._mode = mode
         self._random_id = random_id()
 
@@ -94,16 +96,17 @@ class _Receiving:
 
     async def _attempt(self, session: Session, pool: Pool) -> Sent:
         url = self._url
-        async with dial(session, self._settings, url) as connection:
+        count = self._connection_count
+        async with dial_several(session, self._settings, url, count) as connections:
             transfer_id = self._random_id
             if not self._no_resume:
                 # It is another transfer when the server has other content by now.
-                entry = await connection.call(transfer.Stat(url.name, url.pool))
+                entry = await connections.current.call(transfer.Stat(url.name, url.pool))
                 transfer_id = receive_id(url, self._target, entry)
             with Following(session, url.name) as following:
                 try:
                     return await receive_name(
-                        connection, pool, self._options(transfer_id), session.runner, opened=following.opened
+                        connections, pool, self._options(transfer_id), session.runner, opened=following.opened
                     )
                 finally:
                     self._resume = self._resume or following.has_begun

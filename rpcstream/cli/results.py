@@ -28,6 +28,7 @@ def report_transfer(output: Output, name: str, sent: Sent) -> None:
         digest=sent.digest.hex(),
         resumed_from=sent.resumed_from,
         lane=sent.lane,
+        connections=sent.connection_count,
         tls=protection.version if protection else None,
         cipher=protection.cipher if protection else None,
         sent_bytes=sent.sent_bytes,

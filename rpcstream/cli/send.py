@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rpcstream.cli.dialing import dial, with_retries
+from rpcstream.cli.dialing import dial_several, with_retries
 from rpcstream.cli.following import Following
 from rpcstream.cli.libvirt_transfer import send_volume
 from rpcstream.cli.libvirt_uris import PLACE, VolumePlace
@@ -64,6 +64,7 @@ class _Sending:
         replace: bool,
         no_resume: bool,
         retry: int,
+        connections: int,
         mode: int | None,
     ) -> None:
         self._settings = settings
@@ -75,6 +76,7 @@ class _Sending:
         self._no_resume = no_resume
         self._resume = not no_resume
         self._retry_count = retry
+        self._connection_count = connections
         self._mode = mode
         self._transfer_id = b""
         if self._path is not None and size is not None:
@@ -104,13 +106,14 @@ class _Sending:
         report_transfer(session.output, self._url.name, sent)
 
     async def _attempt(self, session: Session) -> Sent:
-        async with dial(session, self._settings, self._url) as connection:
+        count = self._connection_count
+        async with dial_several(session, self._settings, self._url, count) as connections:
             source = await session.runner.run(self._open)
             try:
                 with Following(session, self._url.name) as following:
                     try:
                         return await send_source(
-                            connection, source, self._options(), session.runner, opened=following.opened
+                            connections, source, self._options(), session.runner, opened=following.opened
                         )
                     finally:
                         # What this run has sent is not sent by its next attempt again.

@@ -15,7 +15,7 @@ from rpcstream.errors import OperationAborted, SizeMismatch
 from rpcstream.net.incoming import IncomingStream
 from rpcstream.net.opening import Opening
 from rpcstream.net.outgoing import OutgoingStream
-from rpcstream.net.pacing import Pace
+from rpcstream.net.pacing import Pace, TokenBucket
 from rpcstream.net.progress import Progress
 from rpcstream.net.reading import send_pieces
 from rpcstream.net.spool import Hole, Piece
@@ -97,7 +97,7 @@ async def download(
     run = stream.runner.run
     pace = None
     if bytes_per_second is not None:
-        pace = Pace(bytes_per_second, clock, stream.hold_back)
+        pace = Pace(TokenBucket(bytes_per_second, clock.seconds), clock, stream.hold_back)
     batch_bytes = BATCH_BYTES if pace is None else min(BATCH_BYTES, pace.batch_bytes)
     stream.total_bytes = length or None
     opened(stream)

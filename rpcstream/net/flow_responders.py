@@ -13,6 +13,7 @@ from rpcstream.net.lane.negotiation import lane_features
 from rpcstream.programs import flow
 from rpcstream.programs.base import Kind
 from rpcstream.programs.parameters import refuse_unknown_critical
+from rpcstream.programs.parts import FEATURE as PARTS
 
 if TYPE_CHECKING:
     from rpcstream.net.calls import Call
@@ -21,7 +22,7 @@ __all__ = ["FEATURES", "FLOW_VERSION", "SOFTWARE", "FlowResponders"]
 
 FLOW_VERSION = 1
 SOFTWARE = "rpcstream"
-FEATURES = ("credit", "cancel", "events")
+FEATURES = ("credit", "cancel", "events", PARTS)
 
 
 class FlowResponders:

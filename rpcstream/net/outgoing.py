@@ -244,7 +244,11 @@ class OutgoingStream(StreamBase[R_co]):
     def limit_rate(self, bytes_per_second: float | None) -> None:
         """Send no faster than this on average, from now on; C{None} = as fast as it goes."""
         clock = self._link.clock.seconds
-        self._bucket = None if bytes_per_second is None else TokenBucket(bytes_per_second, clock)
+        self.share_rate(None if bytes_per_second is None else TokenBucket(bytes_per_second, clock))
+
+    def share_rate(self, bucket: TokenBucket | None) -> None:
+        """Send, from now on, no faster than C{bucket} lets through, which other streams may use, too."""
+        self._bucket = bucket
         self._stop_pause()
         if not self._is_closed:
             self._link.want_write(self)

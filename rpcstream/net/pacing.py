@@ -6,6 +6,7 @@ Time is injected; the bucket only says how long to wait.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ class TokenBucket:
     Lets C{bytes_per_second} through on average, a quarter second's worth at once.
 
     Spending may overdraw by one packet: the debt is waited off before the next.
+    Several streams may share one, also from several threads: then each may overdraw.
 
     @param clock: seconds, monotonic.
     """
@@ -32,32 +34,36 @@ class TokenBucket:
         self._clock = clock
         self._tokens = bytes_per_second * self.BURST_SECONDS
         self._at = clock()
+        self._lock = threading.Lock()
 
     def wait_seconds(self) -> float:
         """Seconds until something may be sent again; 0 when it may be now."""
-        now = self._clock()
         ceiling = self.bytes_per_second * self.BURST_SECONDS
-        self._tokens = min(ceiling, self._tokens + (now - self._at) * self.bytes_per_second)
-        self._at = now
-        return 0.0 if self._tokens > 0 else -self._tokens / self.bytes_per_second + 0.001
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(ceiling, self._tokens + (now - self._at) * self.bytes_per_second)
+            self._at = now
+            return 0.0 if self._tokens > 0 else -self._tokens / self.bytes_per_second + 0.001
 
     def spend(self, byte_count: int) -> None:
         """Take C{byte_count} bytes out."""
-        self._tokens -= byte_count
+        with self._lock:
+            self._tokens -= byte_count
 
 
 class Pace:
     """
     A rate limit for whoever takes data: spend, and wait.
 
+    @param bucket: perhaps shared with other streams.
     @param clock: the reactor, or a L{twisted.internet.task.Clock}.
     @param waiting: called with true before it waits and with false after.
     @ivar batch_bytes: how much to take at once, so that it goes smoothly.
     """
 
-    def __init__(self, bytes_per_second: float, clock: Any, waiting: Callable[[bool], None]) -> None:
-        self.batch_bytes = max(1, int(bytes_per_second * TokenBucket.BURST_SECONDS))
-        self._bucket = TokenBucket(bytes_per_second, clock.seconds)
+    def __init__(self, bucket: TokenBucket, clock: Any, waiting: Callable[[bool], None]) -> None:
+        self.batch_bytes = max(1, int(bucket.bytes_per_second * TokenBucket.BURST_SECONDS))
+        self._bucket = bucket
         self._clock = clock
         self._waiting = waiting
 

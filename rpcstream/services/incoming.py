@@ -1,7 +1,7 @@
 """
 The destination's side of an upload: INCOMING decides and takes the data.
 
-What is kept between the end of the stream and COMMIT is an L{IncomingTransfer}.
+What is kept between its streams, and until COMMIT, is an L{IncomingTransfer}.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from rpcstream.errors import BadState, InvalidArgument, OperationAborted
+from rpcstream.errors import BadState, InvalidArgument, OperationAborted, RemoteError
 from rpcstream.net.calls import UploadCall
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
+from rpcstream.programs.parts import PartRequest, attempt_parameters
+from rpcstream.services.attempts import Attempt
 from rpcstream.services.lanes import decide_lane, lane_of
 from rpcstream.services.receiving import held_of, write_stream
 from rpcstream.storage.receiving import Receiving
@@ -24,7 +26,7 @@ __all__ = ["IncomingTransfer"]
 PROGRESS_SECONDS = 0.5
 
 
-class IncomingTransfer:
+class IncomingTransfer(Attempt):
     """
     One partial that a client is filling.
 
@@ -34,52 +36,84 @@ class IncomingTransfer:
     log = Logger()
 
     def __init__(self, owner: str, request: transfer.Incoming, receiving: Receiving, runner: Runner) -> None:
+        super().__init__()
         self.owner = owner
         self.request = request
         self.receiving = receiving
+        self._runner = runner
         self._serial = SerialRunner(runner)
-        self._cancelled = False
         # What this does not get done, COMMIT does.
-        verifying = runner.run(receiving.verify_held, lambda: self._cancelled)
+        verifying = runner.run(receiving.verify_held, lambda: self.ended_by is not None)
         verifying.addErrback(lambda _: None)
         self._told_at = 0.0
         self._told_bytes = 0
 
-    async def take(self, call: UploadCall[transfer.Grant]) -> None:
+    async def take(
+        self, call: UploadCall[transfer.Grant], request: transfer.Incoming, part: PartRequest | None
+    ) -> None:
         """
-        Decide for the transfer and write its stream.
+        Decide for a stream of the transfer and write it.
 
         Returning confirms the client's finish: all bytes are here, none is
         promised to be durable before COMMIT.
+
+        @param part: what the stream is to carry, C{None} for all.
+        @raise BadValue: there is no such part.
         """
-        receiving, request = self.receiving, self.request
+        if (request.name, request.pool, request.size) != self._what:
+            raise InvalidArgument("this part belongs to another transfer")
+        with self.streaming_on(call.connection):
+            try:
+                await self._take(call, request, part)
+            except BadState as error:
+                if self.ended_by is None:
+                    raise
+                # Not a fault of ours.
+                raise self.ended_by from error
+
+    @property
+    def _what(self) -> tuple[str, str, int | None]:
+        return self.request.name, self.request.pool, self.request.size
+
+    async def _take(
+        self, call: UploadCall[transfer.Grant], request: transfer.Incoming, part: PartRequest | None
+    ) -> None:
+        receiving, serial = self.receiving, SerialRunner(self._runner)
+        sink: Any = receiving
+        if part is not None:
+            sink = await serial.run(receiving.part, part.first, part.extent_count)
+        # Who opens a further part knows what is held.
+        held = transfer.Held() if part is not None and part.attempt else held_of(receiving)
         decision = decide_lane(call, request.parameters, request.size)
         grant = transfer.Grant(
-            transfer.Verdict.SEND, None, held_of(receiving), decision.packet_bytes, decision.lane
+            transfer.Verdict.SEND,
+            None,
+            held,
+            decision.packet_bytes,
+            decision.lane,
+            () if part is None else attempt_parameters(self.key),
         )
         stream = call.accept(grant, total_bytes=request.size, sparse=True)
+        self.streams.add(stream)
         lane = lane_of(stream, decision.lane)
-        try:
-            if lane is not None:
-                await lane.receive(stream, receiving, written=lambda: self._tell(call))
-                await self._serial.run(receiving.finish)
-            else:
-                await write_stream(stream, receiving, self._serial, lambda: self._tell(call))
-        except BadState as error:
-            if not self._cancelled:
-                raise
-            # Its own client has cancelled it: not a fault of ours.
-            raise OperationAborted("the transfer was cancelled") from error
+        if lane is not None:
+            await lane.receive(stream, sink, written=self._tell)
+            await serial.run(sink.finish)
+        else:
+            await write_stream(stream, sink, serial, self._tell)
+        self.streams.discard(stream)
 
-    def _tell(self, call: UploadCall[Any]) -> None:
-        """Report what is durable, now and then, to who wants to know."""
-        if not call.connection.is_subscribed(transfer.Progress):
+    def _tell(self) -> None:
+        """Report what is durable, now and then, to whoever of the client's connections asked for it."""
+        connections = [each for each in self.connections if each.is_subscribed(transfer.Progress)]
+        if not connections:
             return
-        now = call.connection.link.clock.seconds()
+        now = connections[0].link.clock.seconds()
         durable = self.receiving.durable_bytes
         if durable > self._told_bytes and now - self._told_at >= PROGRESS_SECONDS:
             self._told_at, self._told_bytes = now, durable
-            call.connection.emit(transfer.Progress(self.request.transfer_id, durable))
+            for connection in connections:
+                connection.emit(transfer.Progress(self.request.transfer_id, durable))
 
     async def commit(self, size: int, digest: bytes | None) -> transfer.Committed:
         """
@@ -100,12 +134,17 @@ class IncomingTransfer:
             )
         return transfer.Committed(outcome.published, outcome.digest, outcome.missing)
 
-    def abandon(self) -> Deferred[None]:
-        """The client is gone, or takes another stream: keep the partial, free the rest."""
-        self._cancelled = True
+    def abandon(self, error: RemoteError) -> Deferred[None]:
+        """The client is gone, or has failed: keep the partial, free the rest."""
+        self.end(error)
         return self._serial.run(self.receiving.abandon)
+
+    def fence(self) -> Deferred[None]:
+        """The client begins anew: all streams of this attempt are told so."""
+        self.end(transfer.Fenced("a newer attempt of this transfer took over"))
+        return self._serial.run(self.receiving.fence)
 
     def remove(self) -> Deferred[bool]:
         """The client has cancelled: delete the partial; false if it was published meanwhile."""
-        self._cancelled = True
+        self.end(OperationAborted("the transfer was cancelled"))
         return self._serial.run(self.receiving.remove)

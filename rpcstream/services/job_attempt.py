@@ -19,11 +19,12 @@ from rpcstream.errors import BadState, RPCStreamError
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.connect import connect
+from rpcstream.net.moving import Moving
 from rpcstream.net.opening import Opening
-from rpcstream.net.outgoing import OutgoingStream
 from rpcstream.net.threads import Runner
 from rpcstream.net.urls import Url
 from rpcstream.programs import transfer
+from rpcstream.services.connections import Connections
 from rpcstream.services.job_queue import JobQueue
 from rpcstream.services.job_record import Job
 from rpcstream.services.job_store import JobStore
@@ -47,12 +48,14 @@ class Target:
 
     @ivar url: the destination; its name is empty.
     @ivar bytes_per_second: rate limit of each transfer, C{None} for none.
+    @ivar connection_count: how many connections a transfer uses at once.
     """
 
     url: Url
     pki: str | Path | None = None
     insecure: bool = False
     bytes_per_second: float | None = None
+    connection_count: int = 1
     limits: Limits = DEFAULT_LIMITS
 
     def connect(self, runner: Runner, reactor: Any) -> Opening[ClientConnection]:
@@ -90,7 +93,7 @@ class JobAttempt:
         self._runner = TrackedRunner(runner)
         self._reactor = reactor
         self._source: FileSource | None = None
-        self._connection: ClientConnection | None = None
+        self._connections: Connections | None = None
         self._running: Deferred[Sent] | None = None
         self._is_stopped = False
         self._byte_count = 0
@@ -116,11 +119,13 @@ class JobAttempt:
 
     async def give_up(self) -> None:
         """End it for good: the destination removes what it has, then L{stop}."""
-        connection = self._connection
-        if connection is not None:
+        connections = self._connections
+        if connections is not None:
             # Before the stream is aborted: only a live transfer can be cancelled.
             try:
-                await connection.call(transfer.Cancel(self.job.transfer_id), timeout_seconds=CANCEL_SECONDS)
+                await connections.current.call(
+                    transfer.Cancel(self.job.transfer_id), timeout_seconds=CANCEL_SECONDS
+                )
             except RPCStreamError as error:
                 self.log.info("job {id}: its partial stays: {error}", id=self.job.job_id, error=error)
         self.stop()
@@ -128,15 +133,19 @@ class JobAttempt:
     async def _run(self) -> Sent:
         try:
             await self._runner.run(self._open)
-            connection = await self._target.connect(self._runner, self._reactor)
-            self._connection = connection
+            first = await self._connect()
+            connections = Connections(
+                first, lambda: Deferred.fromCoroutine(self._connect()), self._target.connection_count
+            )
+            self._connections = connections
             try:
-                return await self._send(connection)
+                return await self._send(connections)
             finally:
-                self._connection = None
+                self._connections = None
                 # What follows is short, and must not be cut short itself.
                 self._is_stopped = True
-                await connection.close()
+                await connections.close()
+                await first.close()
         finally:
             self._is_stopped = True
             self._stop_timer()
@@ -149,13 +158,17 @@ class JobAttempt:
         # Kept from within the thread: the result of a cancelled call is lost, the descriptor is not.
         self._source = self._roots.open(self.job.source)
 
-    async def _send(self, connection: ClientConnection) -> Sent:
-        job, source = self.job, self._source
-        if source is None:
-            raise BadState("the source is not open")
+    async def _connect(self) -> ClientConnection:
+        connection = await self._target.connect(self._runner, self._reactor)
         watching = connection.subscribe(transfer.Progress, self._durable)
         # A destination without these events is only less talkative.
         watching.confirmed.addErrback(lambda failure: failure.trap(RPCStreamError))
+        return connection
+
+    async def _send(self, connections: Connections) -> Sent:
+        job, source = self.job, self._source
+        if source is None:
+            raise BadState("the source is not open")
         options = SendOptions(
             name=job.name,
             transfer_id=job.transfer_id,
@@ -166,12 +179,12 @@ class JobAttempt:
             bytes_per_second=self._target.bytes_per_second,
         )
         return await send(
-            connection, source, options, self._runner, opened=self._opened, committing=self._committing
+            connections, source, options, self._runner, opened=self._opened, committing=self._committing
         )
 
     # --- what is noted in the queue ----------------------------------------------------
 
-    def _opened(self, stream: OutgoingStream[transfer.Grant], held_bytes: int) -> None:
+    def _opened(self, moving: Moving, held_bytes: int) -> None:
         self._note(held_bytes)
 
     def _durable(self, event: transfer.Progress) -> None:

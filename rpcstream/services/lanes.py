@@ -6,6 +6,7 @@ The lane itself is L{rpcstream.net.lane}'s.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rpcstream.errors import ResourceBusy
@@ -16,8 +17,9 @@ from rpcstream.net.lane.negotiation import asked_packet_bytes, lane_parameters, 
 from rpcstream.net.streams import StreamBase
 from rpcstream.programs import transfer
 from rpcstream.programs.parameters import Parameter
+from rpcstream.storage.sources import Source
 
-__all__ = ["Decision", "ask_for_lane", "decide_lane", "lane_of"]
+__all__ = ["Decision", "ask_for_lane", "decide_lane", "lane_of", "pieces_for"]
 
 CONTROL_CALLS = frozenset(
     (transfer.TRANSFER.number, request.__procedure__.number)
@@ -66,3 +68,23 @@ def lane_of(stream: StreamBase[Any], lane: transfer.Lane) -> Lane | None:
     as the stream is there.
     """
     return take_lane(stream, CONTROL_CALLS) if lane is transfer.Lane.EXCLUSIVE else None
+
+
+def pieces_for(
+    lane: Lane | None,
+    source: Source,
+    skip: bytes,
+    packet_bytes: int,
+    *,
+    sparse: bool,
+    within: tuple[int, int] | None,
+    digests: bool = True,
+) -> Iterator[Any]:
+    """
+    What is to be sent: parts of files where the kernel can move them, otherwise bytes.
+
+    @param lane: C{None} for the shared one; for the others see L{Source.file_parts}.
+    """
+    if lane is not None and lane.takes_files:
+        return source.file_parts(skip, packet_bytes, sparse=sparse, within=within, digests=digests)
+    return source.pieces(skip, packet_bytes, sparse=sparse, within=within)

@@ -7,18 +7,21 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from rpcstream.errors import BadState, BadValue, InvalidArgument, RemoteError
 from rpcstream.net.calls import DownloadCall
 from rpcstream.net.reading import send_pieces
 from rpcstream.net.threads import Runner, SerialRunner
 from rpcstream.programs import transfer
-from rpcstream.services.lanes import decide_lane, lane_of
+from rpcstream.programs.parts import PartRequest, attempt_parameters
+from rpcstream.services.attempts import Attempt
+from rpcstream.services.lanes import decide_lane, lane_of, pieces_for
 from rpcstream.storage.extents import NOTHING_HELD, Held
 from rpcstream.storage.sources import FileSource
 
 __all__ = ["OutgoingTransfer"]
 
 
-class OutgoingTransfer:
+class OutgoingTransfer(Attempt):
     """
     One source that a client is reading.
 
@@ -26,28 +29,54 @@ class OutgoingTransfer:
     """
 
     def __init__(self, owner: str, request: transfer.Outgoing, source: FileSource, runner: Runner) -> None:
+        super().__init__()
         self.owner = owner
         self.request = request
         self._source = source
         self._runner = runner
         self._serial = SerialRunner(runner)
-        self._cancelled = False
         self._verified: Deferred[bytes] | None = None
         self._failure: BaseException | None = None
+        self._held = NOTHING_HELD
 
     @property
     def is_whole(self) -> bool:
         """Whether the whole content was asked for; only then COMMIT means something."""
         return self.request.offset == 0 and self.request.length is None
 
-    async def give(self, call: DownloadCall[transfer.Offer]) -> None:
+    async def give(
+        self, call: DownloadCall[transfer.Offer], request: transfer.Outgoing, part: PartRequest | None
+    ) -> None:
         """
-        Decide for the transfer and send its stream.
+        Decide for a stream of the transfer and send it.
 
+        @param part: what the stream is to carry, C{None} for all that was asked for.
         @raise StorageError: reading fails, or the source was changed meanwhile.
+        @raise BadValue: there is no such part.
         """
-        source, request = self._source, self.request
-        held = Held(request.held.bitmap, request.held.digests).check() if self.is_whole else NOTHING_HELD
+        if (request.name, request.pool, request.transfer_id) != (
+            self.request.name,
+            self.request.pool,
+            self.request.transfer_id,
+        ):
+            raise InvalidArgument("this part belongs to another transfer")
+        if part is not None and not self.is_whole:
+            raise BadValue("part", "only of a whole content")
+        with self.streaming_on(call.connection):
+            try:
+                await self._give(call, request, part)
+            except BadState as error:
+                if self.ended_by is None:
+                    raise
+                raise self.ended_by from error
+
+    async def _give(
+        self, call: DownloadCall[transfer.Offer], request: transfer.Outgoing, part: PartRequest | None
+    ) -> None:
+        source, serial = self._source, SerialRunner(self._runner)
+        is_first = part is None or not part.attempt
+        if is_first and self.is_whole:
+            self._held = Held(request.held.bitmap, request.held.digests).check()
         decision = decide_lane(call, request.parameters, source.size_bytes)
         packet_bytes = decision.packet_bytes
         offer = transfer.Offer(
@@ -57,24 +86,32 @@ class OutgoingTransfer:
             mode=source.mode or 0,
             packet_bytes=packet_bytes,
             lane=decision.lane,
+            parameters=() if part is None else attempt_parameters(self.key),
         )
+        within = None if part is None else part.range
         stream = call.accept(
             offer, total_bytes=source.size_bytes, packet_bytes=packet_bytes, sparse=request.sparse
         )
+        self.streams.add(stream)
         lane = lane_of(stream, decision.lane)
-        if self.is_whole:
-            self._verified = self._runner.run(source.verify, held, lambda: self._cancelled)
+        if is_first and self.is_whole:
+            self._verified = self._runner.run(source.verify, self._held, lambda: self.ended_by is not None)
             self._verified.addErrback(self._failed)
-        skip, sparse = held.bitmap, request.sparse
-        if lane is not None and lane.takes_files:
-            await lane.send(
-                stream, source.file_parts(skip, packet_bytes, sparse=sparse, digests=self.is_whole)
-            )
-        elif lane is not None:
-            await lane.send(stream, source.pieces(skip, packet_bytes, sparse=sparse))
+        pieces = pieces_for(
+            lane,
+            source,
+            self._held.bitmap,
+            packet_bytes,
+            sparse=request.sparse,
+            within=within,
+            digests=self.is_whole,
+        )
+        if lane is not None:
+            await lane.send(stream, pieces)
         else:
-            await send_pieces(stream, source.pieces(skip, packet_bytes, sparse=sparse), self._serial)
-        await self._serial.run(source.check_unchanged)
+            await send_pieces(stream, pieces, serial)
+        await serial.run(source.check_unchanged)
+        self.streams.discard(stream)
 
     def _failed(self, failure: Failure) -> bytes:
         """Verifying failed: COMMIT tells it, should it come."""
@@ -96,7 +133,7 @@ class OutgoingTransfer:
         own = await self._serial.run(self._source.content_digest)
         return transfer.Committed(True, own, b"")
 
-    def close(self) -> Deferred[None]:
-        """Free the source, once nothing reads it any more."""
-        self._cancelled = True
+    def close(self, error: RemoteError) -> Deferred[None]:
+        """Free the source, once nothing reads it any more; streams that still run fail with C{error}."""
+        self.end(error)
         return self._serial.run(self._source.close)

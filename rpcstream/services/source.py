@@ -26,6 +26,7 @@ from rpcstream.net.service import RPCService, serve
 from rpcstream.net.threads import ThreadRunner
 from rpcstream.net.urls import parse_url
 from rpcstream.services.backoff import Backoff
+from rpcstream.services.connections import CONNECTION_COUNT
 from rpcstream.services.job_attempt import JobAttempt, Target
 from rpcstream.services.job_queue import JobQueue
 from rpcstream.services.job_scheduler import JobScheduler
@@ -68,8 +69,10 @@ class SourceService(MultiService):
         reactor: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        # For each transfer one thread that reads and one that compares; the queue and submissions.
-        self._threads = ThreadRunner(reactor, 2 * concurrent + 2, "rpcstream source")
+        # For each transfer a thread for each part that is read and one that compares; the queue and
+        # submissions.
+        thread_count = (target.connection_count + 1) * concurrent + 2
+        self._threads = ThreadRunner(reactor, thread_count, "rpcstream source")
         runner = TrackedRunner(self._threads)
         self._runner = runner
         self._queue = JobQueue(state / QUEUE_FILE, runner)
@@ -129,6 +132,7 @@ def source_service(
     state: str | Path | None = None,
     concurrent: int = 1,
     bytes_per_second: float | None = None,
+    connection_count: int = 1,
     insecure: bool = False,
     backoff: Backoff | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -145,6 +149,7 @@ def source_service(
         default L{DEFAULT_STATE}.
     @param concurrent: how many transfers run at once.
     @param bytes_per_second: rate limit of each transfer.
+    @param connection_count: how many connections a transfer uses at once.
     @param insecure: permit plaintext to another host.
     @return: a service; give it a parent, or start it.
     @raise ConfigurationError: an argument cannot be used; the text names the remedy.
@@ -164,9 +169,11 @@ def source_service(
     client_endpoint(reactor, url, pki=pki, insecure=insecure, limits=limits)
     if concurrent < 1:
         raise ConfigurationError("at least 1 transfer must be allowed at once")
+    if not 1 <= connection_count <= CONNECTION_COUNT:
+        raise ConfigurationError(f"a transfer uses from 1 to {CONNECTION_COUNT} connections at once")
     return SourceService(
         listen,
-        Target(url, pki, insecure, bytes_per_second, limits),
+        Target(url, pki, insecure, bytes_per_second, connection_count, limits),
         SourceRoots(_directories(roots)),
         Path(state or DEFAULT_STATE).expanduser().absolute(),
         concurrent=concurrent,

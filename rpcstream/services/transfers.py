@@ -14,16 +14,18 @@ from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
-from rpcstream.errors import BadValue, InvalidArgument, StorageError
+from rpcstream.errors import BadValue, InvalidArgument, OperationAborted, RemoteError, StorageError
+from rpcstream.net.answers import as_remote_error
 from rpcstream.net.calls import Call, DownloadCall, UploadCall
 from rpcstream.net.threads import Runner
 from rpcstream.programs import transfer
 from rpcstream.programs.parameters import refuse_unknown_critical
+from rpcstream.programs.parts import PART_NAMES, asked_part, attempt_of
 from rpcstream.services.incoming import IncomingTransfer
 from rpcstream.services.outgoing import OutgoingTransfer
 from rpcstream.services.transfer_errors import as_transfer_error
 from rpcstream.storage.listing import Entry
-from rpcstream.storage.pool import Pool
+from rpcstream.storage.pool import Finished, Pool
 from rpcstream.storage.receiving import Receiving
 from rpcstream.storage.sources import FileSource
 
@@ -59,7 +61,8 @@ class TransferResponders:
         self._pools = pools
         self._runner = runner
         self._incoming: dict[tuple[str, bytes], IncomingTransfer] = {}
-        self._outgoing: dict[tuple[int, bytes], OutgoingTransfer] = {}
+        # By the attempt's key.
+        self._outgoing: dict[bytes, OutgoingTransfer] = {}
 
     def _pool(self, name: str) -> Pool:
         pool = self._pools.get(name or "default")
@@ -73,50 +76,62 @@ class TransferResponders:
     @_storage_errors_told
     async def incoming(self, call: UploadCall[transfer.Grant], request: transfer.Incoming) -> None:
         """Decide, take the stream, keep it for COMMIT."""
-        refuse_unknown_critical(request.parameters, ())
+        refuse_unknown_critical(request.parameters, PART_NAMES)
+        part = asked_part(request.parameters)
+        key = (call.principal.name, request.transfer_id)
+        if part is not None and part.attempt:
+            kept = self._incoming.get(key)
+            if kept is None or kept.key != part.attempt:
+                raise transfer.Fenced("this attempt of the transfer is over; begin it again, it resumes")
+        else:
+            begun = await self._begin(call, key, request)
+            if not isinstance(begun, Receiving):
+                nothing = transfer.Held(b"", b"")
+                packet_bytes = call.connection.link.packet_bytes
+                call.accept(
+                    transfer.Grant(
+                        transfer.Verdict.COMPLETE, begun.digest, nothing, packet_bytes, transfer.Lane.SHARED
+                    )
+                )
+                return
+            kept = self._incoming[key] = IncomingTransfer(key[0], request, begun, self._runner)
+        taken = kept
+        taken.join(call.connection, lambda error: self._drop_incoming(key, taken, error))
+        try:
+            await taken.take(call, request, part)
+        except BaseException as error:
+            self._drop_incoming(key, taken, _for_the_others(error))
+            raise
+
+    async def _begin(
+        self, call: UploadCall[transfer.Grant], key: tuple[str, bytes], request: transfer.Incoming
+    ) -> Receiving | Finished:
+        """A new attempt; whatever runs of the one before is fenced."""
         if request.replace and not _allows(call, "transfer.replace", request.name, request.pool):
             raise transfer.Denied("replacing is not allowed to this client")
-        owner = call.principal.name
         pool = self._pool(request.pool)
-        key = (owner, request.transfer_id)
         before = self._incoming.pop(key, None)
         if before is not None:
-            await before.abandon()
-        begun = await self._runner.run(
+            before.leave()
+            await before.fence()
+        return await self._runner.run(
             pool.begin,
             request.name,
             size_bytes=request.size,
             sparse=request.sparse,
             replace=request.replace,
             mode=request.mode,
-            owner=owner,
+            owner=key[0],
             transfer_id=request.transfer_id,
             discard=request.discard,
         )
-        if not isinstance(begun, Receiving):
-            nothing = transfer.Held(b"", b"")
-            packet_bytes = call.connection.link.packet_bytes
-            call.accept(
-                transfer.Grant(
-                    transfer.Verdict.COMPLETE, begun.digest, nothing, packet_bytes, transfer.Lane.SHARED
-                )
-            )
-            return
-        kept = IncomingTransfer(owner, request, begun, self._runner)
-        self._incoming[key] = kept
-        call.connection.when_lost(kept, lambda: self._drop_incoming(key, kept))
-        try:
-            await kept.take(call)
-        except BaseException:
-            call.connection.forget_lost(kept)
-            self._drop_incoming(key, kept)
-            raise
 
-    def _drop_incoming(self, key: tuple[str, bytes], kept: IncomingTransfer) -> None:
+    def _drop_incoming(self, key: tuple[str, bytes], kept: IncomingTransfer, error: RemoteError) -> None:
         """The client is gone or has failed: what is durable stays, to be resumed."""
         if self._incoming.get(key) is kept:
             del self._incoming[key]
-        kept.abandon()
+        kept.leave()
+        kept.abandon(error)
 
     # --- download ----------------------------------------------------------------------
 
@@ -124,29 +139,41 @@ class TransferResponders:
     @_storage_errors_told
     async def outgoing(self, call: DownloadCall[transfer.Offer], request: transfer.Outgoing) -> None:
         """Decide, send the stream, keep the source for COMMIT."""
-        refuse_unknown_critical(request.parameters, ())
-        source = await self._runner.run(_open_window, self._pool(request.pool), request)
-        given = OutgoingTransfer(call.principal.name, request, source, self._runner)
-        key = (id(call.connection), request.transfer_id)
-        call.connection.when_lost(given, lambda: self._drop_outgoing(call, key, given))
-        if given.is_whole:
-            before = self._outgoing.get(key)
-            if before is not None:
-                self._drop_outgoing(call, key, before)
-            self._outgoing[key] = given
+        refuse_unknown_critical(request.parameters, PART_NAMES)
+        part = asked_part(request.parameters)
+        if part is not None and part.attempt:
+            found = self._outgoing.get(part.attempt)
+            if found is None or found.owner != call.principal.name:
+                raise transfer.Fenced("this attempt of the transfer is over; begin it again, it resumes")
+            given = found
+        else:
+            source = await self._runner.run(_open_window, self._pool(request.pool), request)
+            given = OutgoingTransfer(call.principal.name, request, source, self._runner)
+            if given.is_whole:
+                before = self._outgoing_of(call, request.transfer_id)
+                if before is not None:
+                    self._drop_outgoing(before, transfer.Fenced("a newer attempt of this transfer took over"))
+                self._outgoing[given.key] = given
+        given.join(call.connection, lambda error: self._drop_outgoing(given, error))
         try:
-            await given.give(call)
-        except BaseException:
-            self._drop_outgoing(call, key, given)
+            await given.give(call, request, part)
+        except BaseException as error:
+            self._drop_outgoing(given, _for_the_others(error))
             raise
         if not given.is_whole:
-            self._drop_outgoing(call, key, given)
+            self._drop_outgoing(given, _OVER)
 
-    def _drop_outgoing(self, call: Call, key: tuple[int, bytes], given: OutgoingTransfer) -> None:
-        if self._outgoing.get(key) is given:
-            del self._outgoing[key]
-        call.connection.forget_lost(given)
-        given.close()
+    def _outgoing_of(self, call: Call, transfer_id: bytes, attempt: bytes = b"") -> OutgoingTransfer | None:
+        """The download of this name, if it is this connection's."""
+        for given in self._outgoing.values():
+            if given.request.transfer_id == transfer_id and call.connection in given.connections:
+                return given if attempt in (b"", given.key) else None
+        return None
+
+    def _drop_outgoing(self, given: OutgoingTransfer, error: RemoteError) -> None:
+        self._outgoing.pop(given.key, None)
+        given.leave()
+        given.close(error)
 
     # --- the end of both ----------------------------------------------------------------
 
@@ -154,20 +181,22 @@ class TransferResponders:
     @_storage_errors_told
     async def commit(self, call: Call, request: transfer.Commit) -> transfer.Committed:
         """Durable, equal, published: or the reason why not."""
-        refuse_unknown_critical(request.parameters, ())
-        key_out = (id(call.connection), request.transfer_id)
-        outgoing = self._outgoing.get(key_out)
+        refuse_unknown_critical(request.parameters, PART_NAMES)
+        attempt = attempt_of(request.parameters)
+        outgoing = self._outgoing_of(call, request.transfer_id, attempt)
         if outgoing is not None:
             committed = await outgoing.commit()
-            self._drop_outgoing(call, key_out, outgoing)
+            self._drop_outgoing(outgoing, _OVER)
             return committed
         key = (call.principal.name, request.transfer_id)
         kept = self._incoming.get(key)
+        if kept is not None and attempt not in (b"", kept.key):
+            raise transfer.Fenced("a newer attempt of this transfer took over")
         if kept is not None:
             committed = await kept.commit(request.size, request.digest)
             if committed.published:
                 self._incoming.pop(key, None)
-                call.connection.forget_lost(kept)
+                kept.leave()
             return committed
         for pool in self._pools.values():
             finished = await self._runner.run(pool.finished, request.transfer_id)
@@ -182,6 +211,7 @@ class TransferResponders:
         owner = call.principal.name
         kept = self._incoming.pop((owner, request.transfer_id), None)
         if kept is not None:
+            kept.leave()
             return await kept.remove()
         return await self._runner.run(self._discard_left, owner, request.transfer_id)
 
@@ -242,6 +272,18 @@ class TransferResponders:
     async def discard(self, call: Call, request: transfer.Discard) -> None:
         """Delete an unfinished transfer's partial."""
         await self._runner.run(self._pool(request.pool).discard, request.name)
+
+
+_OVER = OperationAborted("the transfer is over")
+
+
+def _for_the_others(error: BaseException) -> RemoteError:
+    """What the other streams of a transfer fail with, when one has failed with C{error}."""
+    if isinstance(error, StorageError):
+        return as_transfer_error(error)
+    if isinstance(error, RemoteError | OSError):
+        return as_remote_error(error, TransferResponders.log)
+    return OperationAborted("another stream of this transfer has failed")
 
 
 def _entry(entry: Entry) -> transfer.Entry:

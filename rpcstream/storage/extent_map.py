@@ -7,6 +7,8 @@ The only thing in storage that grows with the size of the content: 33 bytes for
 
 from __future__ import annotations
 
+import threading
+
 from rpcstream.limits import DIGEST_BYTES, EXTENT_BYTES
 from rpcstream.storage.extents import (
     ContentDigest,
@@ -24,19 +26,20 @@ class ExtentMap:
     """
     Which extents are known, with their digests.
 
-    Threads may put and drop different extents at the same time as long as the
-    map is not resized meanwhile.
+    Threads may put and drop different extents at the same time.
 
     @ivar flags: a byte of 0 or 1 for each extent.
     @ivar extent_bytes: size of an extent.
     """
 
-    __slots__ = ("_digests", "extent_bytes", "flags")
+    __slots__ = ("_digests", "_lock", "extent_bytes", "flags")
 
     def __init__(self, count: int = 0, extent_bytes: int = EXTENT_BYTES) -> None:
         self.extent_bytes = extent_bytes
         self.flags = bytearray(count)
         self._digests = bytearray(count * DIGEST_BYTES)
+        # Flags and digests are two arrays, and a new extent may make both longer.
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -61,25 +64,28 @@ class ExtentMap:
 
     def resize(self, count: int) -> None:
         """Cut the map, or lengthen it by unknown extents."""
-        if count < len(self.flags):
-            del self.flags[count:]
-            del self._digests[count * DIGEST_BYTES :]
-        else:
-            self.flags.extend(bytes(count - len(self.flags)))
-            self._digests.extend(bytes(count * DIGEST_BYTES - len(self._digests)))
+        with self._lock:
+            if count < len(self.flags):
+                del self.flags[count:]
+                del self._digests[count * DIGEST_BYTES :]
+            else:
+                self.flags.extend(bytes(count - len(self.flags)))
+                self._digests.extend(bytes(count * DIGEST_BYTES - len(self._digests)))
 
     def put(self, index: int, digest: bytes, count: int = 1) -> None:
         """C{count} extents from C{index} on are known, all with this digest."""
-        if index + count > len(self.flags):
-            self.resize(index + count)
-        self._digests[index * DIGEST_BYTES : (index + count) * DIGEST_BYTES] = digest * count
-        self.flags[index : index + count] = b"\1" * count
+        with self._lock:
+            if index + count > len(self.flags):
+                self.resize(index + count)
+            self._digests[index * DIGEST_BYTES : (index + count) * DIGEST_BYTES] = digest * count
+            self.flags[index : index + count] = b"\1" * count
 
     def drop(self, index: int, count: int = 1) -> None:
         """C{count} extents from C{index} on are not known any more."""
-        count = min(count, len(self.flags) - index)
-        if count > 0:
-            self.flags[index : index + count] = bytes(count)
+        with self._lock:
+            count = min(count, len(self.flags) - index)
+            if count > 0:
+                self.flags[index : index + count] = bytes(count)
 
     def has(self, index: int) -> bool:
         """Whether the extent is known."""

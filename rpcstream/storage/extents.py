@@ -225,16 +225,24 @@ NOTHING_HELD: Final = Held(b"", b"")
 
 
 def missing_ranges(
-    held: bytes | bytearray, size_bytes: int, extent_bytes: int = EXTENT_BYTES
+    held: bytes | bytearray,
+    size_bytes: int,
+    extent_bytes: int = EXTENT_BYTES,
+    first_index: int = 0,
+    stop_index: int | None = None,
 ) -> Iterator[tuple[int, int]]:
     """
     The byte ranges that a stream carries: all extents that are not held.
 
     @param held: flags; extents past their end are not held.
+    @param first_index: extents before it do not count.
+    @param stop_index: nor those from it on.
     @return: C{(start, stop)} ascending, never empty nor adjacent to each other.
     """
     count = extent_count(size_bytes, extent_bytes)
-    stop = 0
+    if stop_index is not None:
+        count = min(count, stop_index)
+    stop = first_index
     while True:
         first = held.find(0, stop)
         if first < 0:

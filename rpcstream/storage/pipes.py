@@ -46,10 +46,18 @@ class PipeSource(Source):
         self._fd = fd
         self._files = files or FileOperations()
         self._extents = ExtentMap(0, extent_bytes)
-        self._is_at_end = False
+        limit = LARGEST_BYTES if size_bytes is None else size_bytes
+        self._recorder = ExtentRecorder(self._extents, limit)
+        self._limit = limit
+        self.is_at_end = False
 
     def pieces(
-        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        within: tuple[int, int] | None = None,
     ) -> Generator[bytes | Hole, None, None]:
         """
         See L{Source.pieces}; there are no holes.
@@ -58,13 +66,13 @@ class PipeSource(Source):
         """
         held = flags_of_bitmap(skip)
         extent_bytes = self._extents.extent_bytes
-        limit = LARGEST_BYTES if self._declared_bytes is None else self._declared_bytes
-        recorder = ExtentRecorder(self._extents, limit)
+        limit, recorder = self._limit, self._recorder
+        stop = limit if within is None else min(limit, within[1] * extent_bytes)
         largest = min(packet_bytes, PIECE_BYTES)
-        while (offset := recorder.offset) < limit:
+        while (offset := recorder.offset) < stop:
             index = offset // extent_bytes
             data = self._files.read(
-                self._fd, min(largest, extent_bytes - offset % extent_bytes, limit - offset)
+                self._fd, min(largest, extent_bytes - offset % extent_bytes, stop - offset)
             )
             if not data:
                 break
@@ -74,6 +82,8 @@ class PipeSource(Source):
             self.sent_bytes += len(data)
             yield data
         else:
+            if stop < limit:
+                return  # the rest is another part's
             if self._files.read(self._fd, 1):
                 raise SizeMismatch(f"{self.name!r} gives more than the {limit} bytes declared", self.name)
         recorder.end()
@@ -83,7 +93,7 @@ class PipeSource(Source):
                 self.name,
             )
         self.size_bytes = recorder.offset
-        self._is_at_end = True
+        self.is_at_end = True
 
     def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
         """See L{Source.verify}; only after L{pieces} ended, and without reading anything."""
@@ -107,5 +117,5 @@ class PipeSource(Source):
             self._files.close(fd)
 
     def _check_ended(self) -> None:
-        if not self._is_at_end:
+        if not self.is_at_end:
             raise BadState("the pipe has not been read to its end")

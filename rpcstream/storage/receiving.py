@@ -1,23 +1,24 @@
 """
 Content on its way into a pool.
 
-L{Receiving} takes a stream, in order: all extents that were not held when it
-began, concatenated.  It checks the held ones by reading them again, and
-publishes when both ends agree.  Here are the threads, the checks and the end;
-the stream itself is L{rpcstream.storage.intake}'s.
+L{Receiving} takes all extents that were not held when it began: as one stream,
+in order, or as parts, several at once.  It checks the held ones by reading them
+again, and publishes when both ends agree.  Here are the threads, the checks and
+the end; what is written is L{rpcstream.storage.intake}'s.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from rpcstream.errors import BadState, DigestMismatch, StorageError, TransferFenced
 from rpcstream.limits import Limits
 from rpcstream.storage.extents import Held, zero_digest
 from rpcstream.storage.intake import Intake
+from rpcstream.storage.part import Part
 from rpcstream.storage.quota import Quota
 from rpcstream.storage.reading import ExtentReader
 from rpcstream.storage.records import Record
@@ -64,7 +65,8 @@ class Receiving:
     One transfer into one name; made by L{rpcstream.storage.pool.Pool.begin}.
 
     Every method blocks on the disk: call them from threads.  L{write},
-    L{write_hole} and L{finish} come from one thread at a time, in stream order;
+    L{write_hole} and L{finish} come from one thread at a time, in stream order,
+    and so for each L{part}, which may be written at the same time;
     L{verify_held} may run in another meanwhile; L{commit}, L{abandon},
     L{remove} and L{fence} may come from any, at any time, and wait for each
     other: what L{commit} has published, L{remove} does not take back.
@@ -112,7 +114,9 @@ class Receiving:
         self._failure: Exception | None = None
         self._end: StorageError | BadState | None = None
         self._is_closed = False
-        # Taken in this order.  The first guards the descriptor against being closed, the second all state.
+        self._whole: Part | None = None
+        # Taken in this order, the locks of parts between them.  The first and the parts' guard the
+        # descriptor against being closed, the last all state.
         self._verify_lock = threading.RLock()
         self._lock = threading.RLock()
 
@@ -143,34 +147,36 @@ class Receiving:
         with self._using(OSError, StorageError):
             self._intake.declare(size_bytes, sparse=sparse)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def part(self, first: int, count: int) -> Part:
         """
-        Take the stream's next bytes; they are not kept.
+        Take a part as a stream of its own: C{count} extents from C{first} on, or as
+        many as there are, without the held ones.
 
-        @raise SizeMismatch: they are more than the missing extents.
-        @raise QuotaExceeded: they are more than the pool may hold.
-        @raise OSError: as writing and fsync raise it.
+        @raise BadValue: some are in another part already, or there are none; as long as
+            the size is not known: it does not follow the part before.
         """
         with self._using(OSError, StorageError):
-            self._intake.write(data)
+            return self._intake.part(first, count, self._guarding)
+
+    def _stream(self) -> Part:
+        """The one stream, of a transfer that is not divided."""
+        with self._lock:
+            if self._whole is None:
+                self._check_usable()
+                self._whole = self._intake.part(0, max(1, self._intake.largest_count), self._guarding)
+            return self._whole
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See L{Part.write}: all is one stream."""
+        self._stream().write(data)
 
     def write_hole(self, length: int) -> None:
-        """
-        Take the stream's next C{length} bytes, which are zeros.
-
-        @raise SizeMismatch: they are more than the missing extents; nothing is done.
-        """
-        with self._using(OSError, StorageError):
-            self._intake.write_hole(length)
+        """See L{Part.write_hole}."""
+        self._stream().write_hole(length)
 
     def finish(self) -> None:
-        """
-        The stream has ended.  Nothing is durable yet; L{commit} sees to that.  Idempotent.
-
-        @raise SizeMismatch: bytes are missing.
-        """
-        with self._using(OSError, StorageError):
-            self._intake.finish()
+        """See L{Part.finish}; L{commit} makes it durable."""
+        self._stream().finish()
 
     # --- what was held ---------------------------------------------------------------
 
@@ -237,8 +243,10 @@ class Receiving:
             if self._outcome is not None:
                 self._compare(self._outcome.digest, digest)
                 return self._outcome
-            self.finish()
+            if self._whole is not None or not self._intake.has_parts:
+                self.finish()
             with self._using(OSError):
+                self._intake.finish()
                 self._intake.settle_size(size_bytes)
                 self._intake.sync()
             self.verify_held()
@@ -284,7 +292,7 @@ class Receiving:
         @raise OSError: something could not be deleted; the transfer has ended all the same.
         """
         self._end = self._end or BadState("the transfer was cancelled")
-        with self._verify_lock, self._lock:
+        with self._verify_lock, self._still(), self._lock:
             if self._is_closed:
                 return False
             self._close(self._end, self._target.remove)
@@ -293,7 +301,7 @@ class Receiving:
     def _stop(self, end: StorageError | BadState) -> None:
         # Seen by a verify_held that runs: it gives way at the next extent.
         self._end = self._end or end
-        with self._verify_lock, self._lock:
+        with self._verify_lock, self._still(), self._lock:
             if self._is_closed:
                 return
             if self._failure is None:
@@ -301,6 +309,14 @@ class Receiving:
                 with suppress(OSError):
                     self._intake.sync()
             self._close(end, self._target.close if self.durable_bytes else self._target.remove)
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """No part is being written; those that go on see why not."""
+        with ExitStack() as locks:
+            for part in list(self._intake.open_parts):
+                locks.enter_context(part.lock)
+            yield
 
     def _close(self, end: StorageError | BadState, close: Callable[[], None]) -> None:
         self._end = end
@@ -311,10 +327,21 @@ class Receiving:
             self._on_end(self)
 
     def _check_usable(self) -> None:
-        if self._end is not None:
-            raise self._end
+        # The failure first: the other parts end because of it, and shall say so.
         if self._failure is not None:
             raise self._failure
+        if self._end is not None:
+            raise self._end
+
+    @contextmanager
+    def _guarding(self) -> Iterator[None]:
+        """What a part does, without the lock: others do the same meanwhile."""
+        self._check_usable()
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            self._failure = self._failure or error
+            raise
 
     @contextmanager
     def _using(self, *fatal: type[Exception]) -> Iterator[None]:

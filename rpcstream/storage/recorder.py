@@ -64,6 +64,15 @@ class ExtentRecorder:
         """Go on at the start of another extent; none may be begun."""
         self.offset = offset
 
+    def take(self, offset: int, length: int, data: bytes | None) -> None:
+        """Take what stands at C{offset}: bytes, or without them a hole."""
+        if self.offset != offset:
+            self.move(offset)
+        if data is None:
+            self.hole(length)
+        else:
+            self.data(data)
+
     def data(self, data: bytes | memoryview) -> None:
         """Take bytes; they are not kept."""
         view = memoryview(data)

@@ -56,24 +56,31 @@ class Source(ABC):
     """
     What every kind of source can do.
 
-    The methods block on the disk: call them from threads.  L{pieces} is used by
-    one thread; L{verify} may run in another at the same time; L{content_digest}
-    comes after both.
+    The methods block on the disk: call them from threads.  What L{pieces} gives is
+    used by one thread; L{verify} may run in another at the same time; L{content_digest}
+    comes after both.  A file may be divided: then several L{pieces} are used at once.
 
     @ivar kind: file, device or pipe.
     @ivar size_bytes: of the content, C{None} if not known before the end.
     @ivar mode: permission bits of the file.
     @ivar sent_bytes: content taken from L{pieces} so far, holes included.
+    @ivar is_at_end: whether a pipe has been read to its end.
     """
 
     kind: ContentKind
     size_bytes: int | None
     mode: int | None = None
     sent_bytes = 0
+    is_at_end = False
 
     @abstractmethod
     def pieces(
-        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        within: tuple[int, int] | None = None,
     ) -> Generator[bytes | Hole, None, None]:
         """
         The content without the extents that the receiver holds.
@@ -81,6 +88,8 @@ class Source(ABC):
         @param skip: bitmap of those.
         @param packet_bytes: longest piece wanted; none is longer than 1 MiB.
         @param sparse: yield L{Hole}s; otherwise zeros are bytes like others.
+        @param within: only the extents from the first of these indexes up to the
+            second; of a pipe these must be the next ones.
         @return: pieces in order.
         @raise SourceChanged: the file became shorter.
         @raise BadState: the source was closed meanwhile.
@@ -93,6 +102,7 @@ class Source(ABC):
         packet_bytes: int = PIECE_BYTES,
         *,
         sparse: bool = True,
+        within: tuple[int, int] | None = None,
         digests: bool = True,
     ) -> Generator[bytes | FilePart | Hole, None, None]:
         """
@@ -101,7 +111,7 @@ class Source(ABC):
         @param packet_bytes: longest part wanted.
         @param digests: as they are read; otherwise nothing is, and L{content_digest} does it later.
         """
-        yield from self.pieces(skip, packet_bytes, sparse=sparse)
+        yield from self.pieces(skip, packet_bytes, sparse=sparse, within=within)
 
     @abstractmethod
     def verify(self, held: Held, cancelled: Callable[[], bool] = lambda: False) -> bytes:
@@ -189,13 +199,18 @@ class FileSource(Source):
         self._extents = ExtentMap(extent_count(self.size_bytes, extent_bytes), extent_bytes)
 
     def pieces(
-        self, skip: bytes = b"", packet_bytes: int = PIECE_BYTES, *, sparse: bool = True
+        self,
+        skip: bytes = b"",
+        packet_bytes: int = PIECE_BYTES,
+        *,
+        sparse: bool = True,
+        within: tuple[int, int] | None = None,
     ) -> Generator[bytes | Hole, None, None]:
         largest = min(packet_bytes, PIECE_BYTES)
         recorder = ExtentRecorder(self._extents, self.size_bytes)
-        for offset, length, is_data in self._stretches(skip, largest):
+        for offset, length, is_data in self._stretches(skip, largest, within):
             piece = self._read(offset, length, sparse) if is_data else Hole(length)
-            self._record(recorder, offset, piece)
+            recorder.take(offset, length, piece if isinstance(piece, bytes) else None)
             if isinstance(piece, bytes) or sparse:
                 yield piece
             else:
@@ -207,16 +222,17 @@ class FileSource(Source):
         packet_bytes: int = PIECE_BYTES,
         *,
         sparse: bool = True,
+        within: tuple[int, int] | None = None,
         digests: bool = True,
     ) -> Generator[bytes | FilePart | Hole, None, None]:
         # A device cannot say where it has holes: they are found by reading it.
         is_read = digests or (sparse and self.kind is ContentKind.DEVICE)
         recorder = ExtentRecorder(self._extents, self.size_bytes) if digests else None
         largest = min(packet_bytes, PIECE_BYTES) if is_read else packet_bytes
-        for offset, length, is_data in self._stretches(skip, largest):
+        for offset, length, is_data in self._stretches(skip, largest, within):
             piece = self._read(offset, length, sparse) if is_data and is_read else None
             if recorder is not None:
-                self._record(recorder, offset, piece or Hole(length))
+                recorder.take(offset, length, piece if isinstance(piece, bytes) else None)
             if isinstance(piece, Hole) or (sparse and not is_data):
                 yield Hole(length)
             elif is_data:
@@ -224,7 +240,9 @@ class FileSource(Source):
             else:
                 yield from _zeros(length, min(largest, PIECE_BYTES))
 
-    def _stretches(self, skip: bytes, largest: int) -> Iterator[tuple[int, int, bool]]:
+    def _stretches(
+        self, skip: bytes, largest: int, within: tuple[int, int] | None
+    ) -> Iterator[tuple[int, int, bool]]:
         """
         What is to be sent: offset, length, and whether there is data, or else a hole.
 
@@ -232,7 +250,8 @@ class FileSource(Source):
         """
         extent_bytes = self._extents.extent_bytes
         segments = Segments(self._files, self._fd, self._base + self.size_bytes)
-        for start, stop in missing_ranges(flags_of_bitmap(skip), self.size_bytes, extent_bytes):
+        held, (first, last) = flags_of_bitmap(skip), within or (0, None)
+        for start, stop in missing_ranges(held, self.size_bytes, extent_bytes, first, last):
             offset = start
             while offset < stop:
                 with self._reading():
@@ -241,17 +260,10 @@ class FileSource(Source):
                 if is_data:
                     # Not across the end of an extent, so that reads stay aligned to it.
                     length = min(length, largest, extent_bytes - offset % extent_bytes)
-                self.sent_bytes += length
+                with self._lock:
+                    self.sent_bytes += length
                 yield offset, length, is_data
                 offset += length
-
-    def _record(self, recorder: ExtentRecorder, offset: int, piece: bytes | Hole) -> None:
-        if recorder.offset != offset:
-            recorder.move(offset)
-        if isinstance(piece, Hole):
-            recorder.hole(piece.length)
-        else:
-            recorder.data(piece)
 
     def _read(self, offset: int, length: int, sparse: bool) -> bytes | Hole:
         with self._reading() as fd:

@@ -204,8 +204,9 @@ class Relay:
                 for key, _ in selector.select():
                     source: Any = key.fileobj
                     limit = 1 << 16
-                    if source is client and self._trigger is not None:
-                        limit = max(1, min(limit, self._trigger[0] - self.to_server))
+                    trigger = self._trigger  # of all connections
+                    if source is client and trigger is not None:
+                        limit = max(1, min(limit, trigger[0] - self.to_server))
                     data = source.recv(limit)
                     if not data:
                         return

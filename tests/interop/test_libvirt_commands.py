@@ -99,6 +99,28 @@ class TransferTests(CommandCase):
         self.assertIn("exists", self.refused(1, "receive", place, str(copy)))
         self.done("receive", "--replace", "--bwlimit", "1G", place, str(copy))
 
+    def test_several_connections(self) -> None:
+        """Ranges over connections of their own make the same volume, byte for byte; holes go over one."""
+        source = random_file(self.folder / "source", 67 * MIB + 4321)
+        place = f"{self.storage}#p/striped"
+        for count in ("4", "3"):
+            printed = self.done("send", "--connections", count, "--json", "--replace", str(source), place)
+            answer = json.loads(printed.splitlines()[-1])
+            self.assertEqual((67 * MIB + 4321, 0), (answer["sent_bytes"], answer["hole_bytes"]))
+            subprocess.run(["cmp", str(source), str(self.pool / "striped")], check=True, timeout=SECONDS)
+        with source.open("r+b") as file:
+            # A hole where a range would end, and one at the end of everything.
+            file.truncate(16 * MIB)
+            file.seek(40 * MIB)
+            file.write(b"x" * 4096)
+            file.truncate(70 * MIB)
+        printed = self.done("send", "--connections", "4", "--json", "--replace", str(source), place)
+        answer = json.loads(printed.splitlines()[-1])
+        self.assertGreater(answer["hole_bytes"], 50 * MIB)
+        subprocess.run(["cmp", str(source), str(self.pool / "striped")], check=True, timeout=SECONDS)
+        line = self.refused(2, "receive", "--connections", "2", place, str(self.folder / "back"))
+        self.assertIn("one connection", line)
+
     def test_sparse(self) -> None:
         """Holes take no space on either side, and do not cross the wire."""
         source = self.folder / "sparse"

@@ -30,6 +30,7 @@ from rpcstream.net.lane.sending import SendJob
 from rpcstream.net.lane.transport import LaneTransport
 from rpcstream.net.link import Link
 from rpcstream.net.outgoing import OutgoingStream
+from rpcstream.net.pacing import TokenBucket
 from rpcstream.net.streams import StreamBase
 
 __all__ = ["Lane", "can_have_lane", "has_lane", "lane_count", "take_lane"]
@@ -148,19 +149,20 @@ class Lane:
         sink: Sink,
         *,
         written: Callable[[], None] = lambda: None,
-        bytes_per_second: float | None = None,
+        bucket: TokenBucket | None = None,
     ) -> Deferred[None]:
         """
         Write all data of the stream to C{sink}, by a thread.
 
         @param written: called in the reactor, now and then, after something was written
             (not for a sink that is immediate).
+        @param bucket: the rate limit; other streams may use it, too.
         @return: fires when the peer has sent all and it is written; fails with what
             ended the stream, or with what C{sink} raised: then abort the stream.
         """
 
         def make(core: GuardedConnection, wake: Callable[[], None]) -> Job:
-            if bytes_per_second is None and getattr(sink, "is_immediate", False):
+            if bucket is None and getattr(sink, "is_immediate", False):
                 return ImmediateJob(stream.core_stream, sink, stream.take_spooled(), self._reactor, wake)
             return ReceiveJob(
                 stream.core_stream,
@@ -169,7 +171,7 @@ class Lane:
                 self._reactor,
                 wake,
                 written=written,
-                bytes_per_second=bytes_per_second,
+                bucket=bucket,
             )
 
         return self._start(stream, make)

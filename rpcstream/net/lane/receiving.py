@@ -60,7 +60,7 @@ class ReceiveJob(FileJob):
         wake: Callable[[], None],
         *,
         written: Callable[[], None],
-        bytes_per_second: float | None = None,
+        bucket: TokenBucket | None = None,
     ) -> None:
         """
         @param first: what had come before the lane began.
@@ -78,7 +78,7 @@ class ReceiveJob(FileJob):
         self._position = 0
         self._pieces: list[Any] = []
         self._data_bytes = 0
-        self._bucket = None if bytes_per_second is None else TokenBucket(bytes_per_second, time.monotonic)
+        self._bucket = bucket
         self._pause_seconds = 0.0
         if first:
             self._work.put((None, list(first)))
