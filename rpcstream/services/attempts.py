@@ -66,9 +66,11 @@ class Attempt:
         self.connections.clear()
 
     def end(self, error: RemoteError) -> None:
-        """It is over, without a COMMIT: all its streams fail with C{error}; the first one counts."""
-        if self.ended_by is None:
-            self.ended_by = error
-            streams, self.streams = self.streams, set()
-            for stream in streams:
-                stream.fail_with(error)
+        """It is over, without a COMMIT; the first reason counts."""
+        self.ended_by = self.ended_by or error
+
+    def fail_streams(self) -> None:
+        """Tell all that still run, once L{end} has said why."""
+        streams, self.streams = self.streams, set()
+        for stream in streams:
+            stream.fail_with(self.ended_by or OperationAborted("the transfer is over"))

@@ -9,6 +9,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from rpcstream.errors import BadState
 from rpcstream.limits import EXTENT_BYTES
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.protection import protection_of

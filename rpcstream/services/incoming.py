@@ -137,14 +137,23 @@ class IncomingTransfer(Attempt):
     def abandon(self, error: RemoteError) -> Deferred[None]:
         """The client is gone, or has failed: keep the partial, free the rest."""
         self.end(error)
+        self.fail_streams()
         return self._serial.run(self.receiving.abandon)
 
     def fence(self) -> Deferred[None]:
         """The client begins anew: all streams of this attempt are told so."""
         self.end(transfer.Fenced("a newer attempt of this transfer took over"))
+        self.fail_streams()
         return self._serial.run(self.receiving.fence)
 
     def remove(self) -> Deferred[bool]:
         """The client has cancelled: delete the partial; false if it was published meanwhile."""
         self.end(OperationAborted("the transfer was cancelled"))
-        return self._serial.run(self.receiving.remove)
+        removing = self._serial.run(self.receiving.remove)
+
+        def told(result: Any) -> Any:
+            # Not earlier: a client that hears of it leaves, and shall find nothing when it looks.
+            self.fail_streams()
+            return result
+
+        return removing.addBoth(told)

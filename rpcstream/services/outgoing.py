@@ -136,4 +136,5 @@ class OutgoingTransfer(Attempt):
     def close(self, error: RemoteError) -> Deferred[None]:
         """Free the source, once nothing reads it any more; streams that still run fail with C{error}."""
         self.end(error)
+        self.fail_streams()
         return self._serial.run(self._source.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,6 +15,7 @@ from rpcstream.storage.extents import bitmap_of, extent_count, flags_of_bitmap
 
 
 class DivisionTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=100)
     @given(
         st.integers(0, 3000),
         st.integers(1, 5),

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import CancelledError, fail, gatherResults
 from twisted.internet.task import Clock
@@ -20,6 +21,7 @@ from rpcstream.net.urls import Url
 from rpcstream.programs import jobs, transfer
 from rpcstream.programs.jobs import JobState
 from rpcstream.services.config import Config
+from rpcstream.services.destination import destination_service
 from rpcstream.services.incoming import IncomingTransfer
 from rpcstream.services.job_attempt import JobAttempt, Target
 from rpcstream.services.job_queue import JobQueue
@@ -27,6 +29,7 @@ from rpcstream.services.job_record import Job
 from rpcstream.services.job_store import JobStore
 from rpcstream.services.source import source_service
 from rpcstream.services.source_files import SourceRoots
+from tests.net.certificates import pki_directory
 from tests.services.service_case import ServiceCase
 
 SMALL_SYNCS = Config(limits=replace(DEFAULT_LIMITS, sync_bytes=EXTENT_BYTES))
@@ -114,6 +117,32 @@ class JobTests(SourceCase):
         self.assertEqual(states, [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED])
         ended = [await self.job_ended(job_id) for job_id in job_ids]
         self.assertEqual([job.state for job in ended], [JobState.DONE] * 3)
+
+    async def test_several_connections(self) -> None:
+        """With --connections a job goes over several at once; fresh ones follow when a key is worn out."""
+        pki = pki_directory(str(self.folder / "pki")).directory
+        service = destination_service("rpctls:0:interface=127.0.0.1", self.store, pki=pki)
+        self.started(service)
+        port = service.rpc.ports[0].getHost().port
+        dialed: list[object] = []
+        connect = Target.connect
+
+        def counted(target: Target, *options: Any) -> Any:
+            dialed.append(target)
+            return connect(target, *options)
+
+        self.patch(Target, "connect", counted)
+        self.source(
+            to=f"rpcstream+tls://127.0.0.1:{port}/",
+            pki=pki,
+            connection_count=2,
+            limits=replace(DEFAULT_LIMITS, connection_bytes=2 * EXTENT_BYTES),
+        )
+        path = self.file("disk", 11 * EXTENT_BYTES + 7)
+        job = await self.job_ended(await self.submitted(path, "copy"))
+        self.assertEqual((job.state, job.byte_count), (JobState.DONE, 11 * EXTENT_BYTES + 7))
+        self.assertEqual((self.store / "copy").read_bytes(), path.read_bytes())
+        self.assertGreaterEqual(len(dialed), 6)
 
     async def test_listing(self) -> None:
         """Jobs are listed in pages."""
@@ -251,6 +280,18 @@ class CancelTests(SourceCase):
         following = await self.job_ended(await self.submitted(self.file("g", 10), "n"))
         self.assertEqual(following.state, JobState.DONE)
         self.assertEqual((await self.job(job_id)).state, JobState.CANCELLED)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_running_over_several(self) -> None:
+        """The same when the job has several connections."""
+        self.destination(config=SMALL_SYNCS)
+        self.source(bytes_per_second=32 * MIB, connection_count=3)
+        job_id = await self.submitted(self.file("f", 64 * MIB), "n")
+        await self.job_when(job_id, lambda job: job.byte_count >= EXTENT_BYTES)
+        job = await self.ask(jobs.CancelJob(job_id))
+        self.assertEqual(job.state, JobState.CANCELLED)
+        self.assertEqual(await self.partials(), ())
+        self.assertEqual(os.listdir(self.store), [".rpcstream"])
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_partial_that_stays(self) -> None:
