@@ -47,12 +47,27 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 
+_ANY = random.SystemRandom()
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """
+    A TCP port that is free now, and was not given before.
+
+    It is below those that Linux takes for outgoing connections: one of them could have it
+    before it is listened on, or while its server is restarted.
+    """
+    while True:
+        port = _ANY.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def make_pki(folder: Path, clients: Sequence[str] = ("alice",)) -> Path:

@@ -8,6 +8,7 @@ import json
 import selectors
 import socket
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -125,9 +126,11 @@ class PythonClient:
         """
         @param uri: what its variable C{uri} is.
         """
+        # Not a pipe, which nobody would empty.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [require_libvirt_python(), "-c", _SCRIPT, uri],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
 
     def run(self, statement: str) -> Any:
@@ -136,7 +139,7 @@ class PythonClient:
         @raise AssertionError: it raised anything else.
         """
         process = self._process
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None and process.stdout is not None
         # A daemon that does not answer must not hang the test.
         late = threading.Timer(_STATEMENT_SECONDS, process.kill)
         late.start()
@@ -145,10 +148,12 @@ class PythonClient:
         answer = process.stdout.readline()
         late.cancel()
         if not answer:
-            raise AssertionError(f"{statement}: {process.stderr.read()}")
+            self._errors.seek(0)
+            raise AssertionError(f"{statement}: {self._errors.read()}")
         return json.loads(answer)
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.communicate()
+        self._errors.close()

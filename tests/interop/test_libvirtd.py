@@ -8,12 +8,12 @@ import dataclasses
 import os
 import signal
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -232,6 +232,41 @@ class VolumeTests(LibvirtCase):
         self.assertEqual(volume, await pool.volume(name))
         await volume.download(self.folder / "copy")
         self.assertEqual(b"content", (self.folder / "copy").read_bytes())
+
+    @asynchronous
+    async def test_several(self) -> None:
+        """Four uploads at once, then four downloads, calls in between: on one connection and on their own."""
+        for kind in KINDS:
+            pool = await self._pool(kind)
+            contents = [os.urandom(2 * MIB) for _ in range(4)]
+            volumes = [
+                await pool.create_volume(f"several-{number}", capacity_bytes=2 * MIB) for number in range(4)
+            ]
+            for shared in (False, True):
+                pairs = list(zip(volumes, contents, strict=True))
+                await self._at_once(self._written(pool, *pair, shared) for pair in pairs)
+                for volume, content in pairs:
+                    self.assertEqual(content, (self.pool_folder / volume.name).read_bytes())
+                back = await self._at_once(self._read(volume, shared) for volume in volumes)
+                self.assertEqual(contents, back)
+            for volume in volumes:
+                await volume.delete()
+
+    async def _at_once(self, several: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+        return await gatherResults(map(Deferred.fromCoroutine, several), consumeErrors=True)
+
+    async def _written(
+        self, pool: libvirt.Pool, volume: libvirt.Volume, content: bytes, shared: bool
+    ) -> None:
+        stream = await volume.open_upload(shared=shared)
+        for start in range(0, len(content), 100_000):
+            await stream.send(content[start : start + 100_000])
+            self.assertTrue(await pool.is_active())
+        await stream.finish()
+
+    async def _read(self, volume: libvirt.Volume, shared: bool) -> bytes:
+        async with volume.open_download(shared=shared) as stream:
+            return b"".join([part async for part in stream])
 
     @asynchronous
     async def test_aborts(self) -> None:
