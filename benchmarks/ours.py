@@ -117,16 +117,18 @@ class Send(_Ours):
     name = "rpcstream send"
     groups = ("files-tls", "files-tcp")
     note = "digest at both ends, journal, fsync, atomic name"
+    options: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         place = self.place
         self.store = place.folder / f"store-{self.group}"
         self.stack.callback(lambda: self.held("serves", holds_of(self.store)))
-        self.url = destination(place, self.stack, self.store, self.group == "files-tls")
+        self.url = destination(place, self.stack, self.store, self.group != "files-tcp")
 
     def run(self) -> Sample:
         name = f"sent{time.monotonic_ns()}"
-        wall, printed = self.place.timed(send_command(self.place, self.place.source, self.url + name))
+        command = send_command(self.place, self.place.source, self.url + name)
+        wall, printed = self.place.timed((*command, *self.options))
         self.held("sends", holds_of(self.place.source))
         told = json.loads(printed.splitlines()[-1])
         self.place.check(self.store / name)
