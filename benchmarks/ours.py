@@ -131,8 +131,8 @@ class Send(_Ours):
 
     def run(self) -> Sample:
         name = f"sent{time.monotonic_ns()}"
-        command = [*send_command(self.place, self.place.source, self.url + name), *self.options]
-        wall, printed = self.place.timed(command)
+        command = send_command(self.place, self.place.source, self.url + name)
+        wall, printed = self.place.timed((*command, *self.options))
         self.held("sends", holds_of(self.place.source))
         told = json.loads(printed.splitlines()[-1])
         self.place.check(self.store / name)

@@ -27,7 +27,8 @@ __all__ = ["ROOT", "Workplace", "WrongContent", "environment"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
-RUN_SECONDS = 900.0
+RUN_SECONDS = 300.0
+"""After which a run counts as hanging, and fails."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -131,17 +132,21 @@ class Workplace:
                     raise RuntimeError(f"nobody listens on port {port}:\n{log[-800:]}") from None
                 time.sleep(0.05)
 
-    def timed(self, command: Sequence[str], source: Path | None = None) -> tuple[float, bytes]:
+    def timed(
+        self, command: Sequence[str], source: Path | None = None, most_seconds: float = RUN_SECONDS
+    ) -> tuple[float, bytes]:
         """
         Run a command to its end.
 
         @param source: its standard input.
+        @param most_seconds: after which it is killed.
+        @raise subprocess.TimeoutExpired: it was.
         @return: wall seconds of the whole process, and what it printed.
         """
         with open(source or os.devnull, "rb") as given:
             started = time.perf_counter()
             done = subprocess.run(
-                list(command), stdin=given, capture_output=True, env=environment(), timeout=RUN_SECONDS,
+                list(command), stdin=given, capture_output=True, env=environment(), timeout=most_seconds,
                 check=False,
             )  # fmt: skip
             wall = time.perf_counter() - started
@@ -150,9 +155,12 @@ class Workplace:
             raise RuntimeError(f"{words} ended with {done.returncode}: {done.stderr.decode()[-500:]}")
         return wall, done.stdout
 
-    def timed_python(self, module: str, *arguments: str) -> tuple[float, dict[str, Any]]:
+    def timed_python(
+        self, module: str, *arguments: str, most_seconds: float = RUN_SECONDS
+    ) -> tuple[float, dict[str, Any]]:
         """Run a module of ours; its last line is JSON."""
-        wall, printed = self.timed((sys.executable, "-P", "-m", module, *arguments))
+        command = (sys.executable, "-P", "-m", module, *arguments)
+        wall, printed = self.timed(command, most_seconds=most_seconds)
         told: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return wall, told
 

@@ -35,6 +35,7 @@ TICK_SECONDS = 0.005
 LIMIT_SECONDS = 0.020
 """A hold longer than that is one too many."""
 CAUSE_COUNT = 5
+NOT_SEEN = "not seen: the looking thread did not get the interpreter"
 _SWITCH = "RPCSTREAM_BENCH_HOLDS"
 
 
@@ -203,7 +204,7 @@ class Holds:
         if held > LIMIT_SECONDS * 1e9:
             self._over_count += 1
             since, where = self._looked_at
-            self._causes[where if since == self._last_ns else "not seen"] += 1
+            self._causes[where if since == self._last_ns else NOT_SEEN] += 1
 
     def _look(self) -> None:
         """In a thread: half of the limit between looks, so that none that is too long is missed."""

@@ -148,6 +148,15 @@ class BenchmarksTests(TestCase):
                 ("files-tls", "scp", "not measured: failed: x", []),
             )
         ]  # fmt: skip
+        narrow = {
+            "group": "files-narrow",
+            "name": "n",
+            "title": "t",
+            "is_ours": True,
+            "problem": "",
+            "holds": [],
+        }
+        rows.append({**narrow, "samples": [{"amount": 190_000_000, "seconds": 1.0, "wall_seconds": 9.0}]})
         alone = {
             "load": {"p99s_ms": [50.0, None], "keeps": [0.9], "holds": [{"longest_hold_ms": 7.0}]},
             "memory-idle": {"bytes_per_connection": 1024},
@@ -161,6 +170,7 @@ class BenchmarksTests(TestCase):
         self.assertEqual(found["calls-one/Twisted AMP"], "met")
         self.assertEqual(found["calls-many/Twisted AMP"], "**0.99 of the target**")
         self.assertEqual(found["files-tls/scp"], "not measured: failed: x")
+        self.assertEqual(found["rate/files-narrow"], "**0.50 of the target**")
         self.assertEqual(found["load-p99"], "**0.50 of the target**")
         self.assertEqual((found["load-keeps"], found["memory-idle"], found["holds"]), ("met",) * 3)
         self.assertEqual(found["memory-transfer"], "**0.50 of the target**")
@@ -172,7 +182,7 @@ class BenchmarksTests(TestCase):
         contestants = {f"{group}/{each.name}" for each in self.contestants() for group in each.groups}
         alone = {"load-p99", "load-keeps", "holds", *NAMES}
         # Measured where it is worked on.
-        elsewhere = {"stripes"}
+        elsewhere = {"rate/files-narrow"}
         self.assertEqual({each.figure for each in TARGETS} - contestants - alone - elsewhere, set())
 
     @staticmethod
