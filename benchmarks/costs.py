@@ -167,7 +167,7 @@ def _paragraph(run: dict[str, Any], lanes: dict[str, dict[str, Any]], modes: Seq
             for trip, seconds in trips.items()
         )
         said.append(
-            f"Round trips cost a stream nothing. A call per 64 KiB makes {CALL_COUNT:,} of them for a GiB "
-            f"and takes longer than the stream by {told}."
+            f"Round trips: a stream has none for each packet. A call per 64 KiB makes "
+            f"{CALL_COUNT:,} of them for a GiB and takes longer than the stream by {told}."
         )
-    return " ".join(said)
+    return "\n\n".join(said)

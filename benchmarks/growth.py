@@ -27,9 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from benchmarks.ours import destination, send_command  # noqa: E402
-from benchmarks.page import GROWTH, list_table, rewrite  # noqa: E402
+from benchmarks.page import BUSY_LOAD, GROWTH, list_table, rewrite  # noqa: E402
 from benchmarks.workplace import Workplace  # noqa: E402
 from rpcstream.bench.files import make_file  # noqa: E402
+from rpcstream.bench.machine import machine  # noqa: E402
 from rpcstream.limits import GIB, MIB  # noqa: E402
 from rpcstream.storage.reading import digest_file  # noqa: E402
 from rpcstream.units import format_rate, format_size, parse_size  # noqa: E402
@@ -236,6 +237,11 @@ _MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 def text_of(results: dict[str, Any]) -> str:
     """The part of the page."""
     lines: list[str] = []
+    about = results.get("machine")
+    if about:
+        busy = " **on a busy machine**" if about["load"] > BUSY_LOAD * about["cores"] else ""
+        text = f"{about['processor']}, {about['cores']} cores, {about['kernel']}; load {about['load']} before"
+        lines += [f"Measured on {about['date']}{busy}: {text}.", ""]
     for name in PARTS:
         found = results.get(name)
         if found is not None:
@@ -270,6 +276,7 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     results: dict[str, Any] = json.loads(options.given.read_text("utf-8")) if options.given else {}
+    results.setdefault("machine", machine())
     failed = False
     for name in () if options.given else options.parts or PARTS:
         try:

@@ -77,7 +77,7 @@ def about(run: dict[str, Any]) -> list[str]:
         f"{machine['kernel']}, Python {machine['python']}, {machine['openssl']}, Twisted "
         f"{machine['twisted']}; load {machine['load']} before the first run.",
         f"{format_size(run['size'])} of random data, or {run['calls']:,} calls; medians of {run['runs']} "
-        f"alternating runs; all of it took {run['seconds'] / 60:.0f} minutes.",
+        f"alternating runs; files on {run['place']}; all of it took {run['seconds'] / 60:.0f} minutes.",
         "",
     ]
     if is_busy:

@@ -36,7 +36,7 @@ from benchmarks.pairs import run_group  # noqa: E402
 from benchmarks.ssh_peer import SSH  # noqa: E402
 from benchmarks.versions import peer_versions  # noqa: E402
 from benchmarks.work import Contestant  # noqa: E402
-from benchmarks.workplace import Workplace, environment  # noqa: E402
+from benchmarks.workplace import Workplace, environment, file_system  # noqa: E402
 from rpcstream.bench.machine import machine  # noqa: E402
 from rpcstream.units import parse_size  # noqa: E402
 
@@ -93,6 +93,7 @@ class _Run:
             "calls": options.calls,
             "runs": options.runs,
             "seconds": 0.0,
+            "place": "unknown",
             "groups": [],
             "alone": {},
             "bench": None,
@@ -103,6 +104,7 @@ class _Run:
         options, only = self._options, self._options.only or []
         self.found["machine"]["peers"] = _guarded(peer_versions) or "not known"
         place = Workplace(self.found["size"], options.calls)
+        self.found["place"] = _guarded(lambda: file_system(place.folder.resolve())) or "unknown"
         try:
             for group, classes in chosen.items():
                 if classes:

@@ -23,7 +23,7 @@ from typing import Any
 from rpcstream.net.authority import initialise
 from rpcstream.storage.reading import digest_file
 
-__all__ = ["ROOT", "Workplace", "WrongContent", "environment"]
+__all__ = ["ROOT", "Workplace", "WrongContent", "environment", "file_system"]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
@@ -45,6 +45,12 @@ def environment() -> dict[str, str]:
 
 def _follow_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def file_system(path: Path) -> str:
+    """What kind of file system a directory is on."""
+    kinds = {line.split()[1]: line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    return next((kinds[str(each)] for each in (path, *path.parents) if str(each) in kinds), "unknown")
 
 
 class Workplace:

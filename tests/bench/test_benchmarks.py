@@ -113,6 +113,7 @@ class BenchmarksTests(TestCase):
         """As run.py writes it to its JSON."""
         return {
             "machine": self.MACHINE, "size": 1 << 30, "calls": 1000, "runs": 2, "seconds": 60.0,
+            "place": "ext4",
             "groups": json.loads(json.dumps([each.row() for each in results])), "alone": {}, "bench": None,
         }  # fmt: skip
 

@@ -18,10 +18,11 @@ from twisted.trial.unittest import TestCase
 from rpcstream.bench.costs import measure_costs
 from rpcstream.bench.ends import Bench
 from rpcstream.bench.latency import measure_calls
-from rpcstream.bench.memory import measure_memory
+from rpcstream.bench.memory import idle_connections, measure_memory
 from rpcstream.bench.modes import measure_modes
 from rpcstream.bench.moving import Mode
 from rpcstream.bench.plan import Share
+from rpcstream.bench.program import Begin, End, Stall
 from rpcstream.bench.whole import PARTS, measure
 from rpcstream.cli.bench_tables import tables_of
 from rpcstream.limits import MIB
@@ -121,6 +122,22 @@ class WholeTests(TestCase):
             self.assertLessEqual(row["sent_bytes"], 4 * MIB)
             self.assertGreaterEqual(row["sent_bytes"], MIB)
         self.check_tables("memory", part)
+
+    async def test_single(self) -> None:
+        """What benchmarks/ uses alone: idle connections; a stream that nobody takes for a while."""
+        bench = self.bench()
+        with bench.far_end() as far_end:
+            row = await Deferred.fromCoroutine(idle_connections(bench, far_end, 2))
+            self.assertEqual((row["connections"], row["sample_count"]), (2, 1))
+            async with far_end.connect() as connection:
+                await connection.call(Begin(False))
+                started = connection.clock.seconds()
+                async with connection.open(Stall(200)) as stream:
+                    await stream.send(bytes(1000))
+                self.assertGreaterEqual(connection.clock.seconds() - started, 0.2)
+                self.assertEqual((await connection.call(End())).byte_count, 1000)
+        self.assertEqual([each["end"] for each in bench.take_holds()], ["far"])
+        self.assertEqual(bench.take_holds(), [])
 
     async def test_whole(self) -> None:
         """
