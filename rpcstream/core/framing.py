@@ -73,6 +73,11 @@ class Framer:
             return None
         return "length" if len(self._head) < LENGTH_BYTES else "body"
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the next byte is the first of a message."""
+        return not (self._body_left or self._head or self._failed)
+
     def feed(self, data: Fragment) -> list[Piece]:
         """
         Take the next bytes; any bytes, cut anywhere.
