@@ -64,6 +64,8 @@ class Answering:
         if self._link.opener:
             return False
         limit_or_refusal = self._judge(header)
+        if self._link.state is _CLOSED:  # by whoever was asked
+            return True
         if isinstance(limit_or_refusal, int):
             if len(payload) <= limit_or_refusal:
                 self._done(header, payload)

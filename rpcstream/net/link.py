@@ -41,6 +41,8 @@ __all__ = ["Link"]
 _PEER_CLOSED = "the peer closed the connection"
 _GATHERED_BYTES = 32 * 1024
 """Gathered frames are written at the latest when they are so many: a full transport shall say so in time."""
+_GATHERED_COUNT = 64
+"""The same, counted: the peer can be at work on these while we go on with the rest."""
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -212,8 +214,8 @@ class Link(TwistedProtocol):
         if self._is_gathering:
             self._gathered.append(frame)
             self._gathered_bytes += len(frame)
-            if self._gathered_bytes >= _GATHERED_BYTES:
-                self.flush()
+            if self._gathered_bytes >= _GATHERED_BYTES or len(self._gathered) >= _GATHERED_COUNT:
+                self._flush_now()
         else:
             self._write(frame)
         if not self.is_writable and self._control.add(len(frame), self.clock.seconds()):
