@@ -102,9 +102,9 @@ class Limits:
     initial_credit_bytes: int = 4 * MIB
     """Credit of a new stream between rpcstream peers."""
     largest_credit_bytes: int = 32 * MIB
-    """What credit may grow to, by measured round trip."""
+    """What a stream's credit may grow to, by measured round trip (Chromium's QUIC: 16 MiB)."""
     credit_budget_bytes: int = 512 * MIB
-    """Credit of all streams of one process together."""
+    """Credit of all streams of one process together: past it none grows; its first each has always."""
     send_high_bytes: int = 256 * KIB
     """C{send()} waits above it."""
     write_high_bytes: int = 4 * MIB
