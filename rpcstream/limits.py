@@ -109,8 +109,11 @@ class Limits:
     """C{send()} waits above it."""
     write_high_bytes: int = 4 * MIB
     """C{write()}, which cannot wait, raises L{rpcstream.errors.BufferFull} above it."""
-    packet_bytes: int = 256 * KIB
-    """Payload of a stream packet between rpcstream peers on the shared lane."""
+    packet_bytes: int = 256 * KIB - 28
+    """
+    Payload of a stream packet between rpcstream peers on the shared lane: with its header
+    16 full TLS records; 28 bytes more would cost a record of their own.
+    """
     exclusive_lanes: int = 64
     """Connections of one process that a worker may have taken over, two threads each; 0: none ever."""
     exclusive_packet_bytes: int = 1 * MIB

@@ -90,6 +90,24 @@ class Connection(Parts):
             self.activity += 1  # a large packet on a slow line is life, too
         return events
 
+    def take_fragment(self, data: bytes) -> Stream | None:
+        """
+        The short way of what lies within one packet of a stream, as most of bulk
+        data does; for anything else there is L{receive}.
+
+        @param data: not empty.
+        @return: the stream it belongs to, counted; None: not taken.
+        """
+        link = self._link
+        stream = link.intake.stream
+        if stream is None or link.state is _CLOSED or self._input_ended or self._drops_counted:
+            return None
+        if not self._framer.skip(len(data)):
+            return None
+        stream.received_bytes += len(data)
+        self.activity += 1
+        return stream
+
     def _take_whole(self, data: bytes) -> int:
         """
         The short way of calls and replies that begin C{data} and are whole in it:

@@ -78,6 +78,18 @@ class Framer:
         """Whether the next byte is the first of a message."""
         return not (self._body_left or self._head or self._failed)
 
+    def skip(self, byte_count: int) -> bool:
+        """
+        Take C{byte_count} bytes that lie within the present body, before its last one.
+
+        @return: false, with nothing taken, if they do not.
+        """
+        left = self._body_left
+        if left <= byte_count:
+            return False
+        self._body_left = left - byte_count
+        return True
+
     def feed(self, data: Fragment) -> list[Piece]:
         """
         Take the next bytes; any bytes, cut anywhere.

@@ -1,17 +1,34 @@
 """
-Who sends in bulk, in turn, a packet each.
+Who sends in bulk, in turn, a packet each; and how a packet is written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
 from rpcstream.net.interfaces import BulkSender
+from rpcstream.net.lane import takeover
 
 if TYPE_CHECKING:
     from rpcstream.net.link import Link
 
-__all__ = ["BulkTurns"]
+__all__ = ["BulkTurns", "write_packet"]
+
+
+def write_packet(transport: Any, frame: bytes) -> None:
+    """
+    Write a whole packet.
+
+    Twisted's TLS cuts what it writes into records, each a copy, unless it is a view;
+    and its aggregator of small writes, which takes no views, has to be passed by.
+    """
+    if isinstance(transport, BufferingTLSTransport) and takeover.is_supported():
+        takeover.flush(transport)
+        TLSMemoryBIOProtocol.write(transport, memoryview(frame))
+    else:
+        transport.write(frame)
 
 
 class BulkTurns:

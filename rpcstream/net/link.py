@@ -26,7 +26,7 @@ from rpcstream.core.states import ConnectionState
 from rpcstream.errors import ConnectionClosed
 from rpcstream.limits import DEFAULT_LIMITS, LEGACY_PAYLOAD_BYTES, Limits
 from rpcstream.net.assembly import AssemblyBudget, MessageMemory
-from rpcstream.net.bulk import BulkTurns
+from rpcstream.net.bulk import BulkTurns, write_packet
 from rpcstream.net.control import ControlQueue
 from rpcstream.net.deadlines import MessageDeadline
 from rpcstream.net.delivery import deliver_event
@@ -134,6 +134,10 @@ class Link(TwistedProtocol):
         if not self._is_open:
             return
         self.received_bytes += len(data)
+        stream = self.core.take_fragment(data)
+        if stream is not None:
+            stream.tag.data_received(data)
+            return
         received = self.core.receive(data)
         is_outermost = not self._is_gathering
         self._is_gathering = True
@@ -225,9 +229,8 @@ class Link(TwistedProtocol):
 
     def _flush_now(self) -> None:
         """
-        Write what was gathered, to the socket at once if it goes: no turn of the
-        reactor to learn that it would.  What does not go the reactor writes, and it
-        meets the same error if there was one.
+        Write what was gathered, to the socket at once if it goes: no turn of the reactor
+        to learn that it would.  What does not go it writes, and meets the error, if any.
         """
         self.flush()
         if self._write_now is not None and self.is_writable and self._is_open and not self._bulk:
@@ -258,7 +261,8 @@ class Link(TwistedProtocol):
     def write_bulk(self, frame: bytes) -> None:
         """A stream packet of the sender whose turn it is; what was said before it goes before it."""
         self.flush()
-        self._write(frame)
+        self.written_bytes += len(frame)
+        write_packet(self.transport, frame)
 
     def _write(self, frame: bytes) -> None:
         self.written_bytes += len(frame)

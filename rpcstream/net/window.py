@@ -86,9 +86,15 @@ class Window:
             self._edge = edge
             self._granted_at = now
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a packet has begun since L{growth} was asked: else there is no need to."""
+        credit = self._stream.receive_credit
+        return credit is not None and credit.granted - credit.left != self._used
+
     def growth(self, is_drained: bool, now: float) -> int:
         """
-        Data has come.
+        A packet has begun.
 
         @param is_drained: whether the consumer had taken all that came before it:
             else it is slower than the line, and never gets more.
