@@ -73,6 +73,7 @@ class IncomingStream(StreamBase[R_co]):
             is_drained = not (self._spool or self._zeros_left or self._consumer_paused)
             more = self._window.growth(is_drained, self._link.clock.seconds())
             if more:
+                self._window.granted(self._window.edge, self._link.clock.seconds())
                 self._link.write_control(self._link.core.grow_credit(self._core, more))
         if self._consumer is not None and not (self._consumer_paused or self._spool or self._zeros_left):
             self._consumer.write(data)

@@ -13,6 +13,8 @@ No I/O here; who calls it writes the grants.
 
 from __future__ import annotations
 
+from collections import deque
+
 from rpcstream.core.streams import Stream
 from rpcstream.limits import Limits
 
@@ -22,6 +24,9 @@ _IDLE_SHARE = 0.25
 """Of the round trip nothing came for so long: worth a wider window."""
 _SLIVER_BYTES = 8 * 1024
 """A sender with less credit than that left may wait for more, rather than send a tiny packet."""
+
+_TIMED_GRANTS = 8
+"""Each is half a window: there are two or three under way."""
 
 
 class CreditBudget:
@@ -55,8 +60,7 @@ class Window:
     __slots__ = (
         "_budget",
         "_counted_bytes",
-        "_edge",
-        "_granted_at",
+        "_grants",
         "_limits",
         "_stream",
         "_used",
@@ -69,8 +73,8 @@ class Window:
         self._budget = budget
         self._counted_bytes = stream.receive_window or 0
         budget.granted_bytes += self._counted_bytes
-        self._edge = 0  # of the credit before the grant that is timed, 0 if none is
-        self._granted_at = 0.0
+        # Grants under way: all that had been granted before it, and when it was written.
+        self._grants: deque[tuple[int, float]] = deque(maxlen=_TIMED_GRANTS)
         self._used = 0  # when data came last
         self._used_at = 0.0
 
@@ -82,9 +86,7 @@ class Window:
 
     def granted(self, edge: int, now: float) -> None:
         """A grant is written; C{edge} is all that had been granted before it."""
-        if not self._edge:
-            self._edge = edge
-            self._granted_at = now
+        self._grants.append((edge, now))
 
     @property
     def has_news(self) -> bool:
@@ -106,13 +108,15 @@ class Window:
         used = credit.granted - credit.left
         before, before_at = self._used, self._used_at
         self._used, self._used_at = used, now
-        edge = self._edge
-        if not edge or used <= edge:
+        grants = self._grants
+        if not grants or used <= grants[0][0]:
             return 0
-        self._edge = 0
+        edge, granted_at = grants.popleft()
+        while grants and used > grants[0][0]:
+            grants.popleft()
         was_used_up = edge - before < _SLIVER_BYTES
-        idle_seconds = now - max(before_at, self._granted_at)
-        round_trip_seconds = now - self._granted_at
+        idle_seconds = now - max(before_at, granted_at)
+        round_trip_seconds = now - granted_at
         if not (is_drained and was_used_up) or idle_seconds < _IDLE_SHARE * round_trip_seconds:
             return 0
         return self._widen(credit.window) if round_trip_seconds > 0 else 0
