@@ -102,15 +102,18 @@ class Limits:
     initial_credit_bytes: int = 4 * MIB
     """Credit of a new stream between rpcstream peers."""
     largest_credit_bytes: int = 32 * MIB
-    """What credit may grow to, by measured round trip."""
+    """What a stream's credit may grow to, by measured round trip (Chromium's QUIC: 16 MiB)."""
     credit_budget_bytes: int = 512 * MIB
-    """Credit of all streams of one process together."""
+    """Credit of all streams of one process together: past it none grows; its first each has always."""
     send_high_bytes: int = 256 * KIB
     """C{send()} waits above it."""
     write_high_bytes: int = 4 * MIB
     """C{write()}, which cannot wait, raises L{rpcstream.errors.BufferFull} above it."""
-    packet_bytes: int = 256 * KIB
-    """Payload of a stream packet between rpcstream peers on the shared lane."""
+    packet_bytes: int = 256 * KIB - 28
+    """
+    Payload of a stream packet between rpcstream peers on the shared lane: with its header
+    16 full TLS records; 28 bytes more would cost a record of their own.
+    """
     exclusive_lanes: int = 64
     """Connections of one process that a worker may have taken over, two threads each; 0: none ever."""
     exclusive_packet_bytes: int = 1 * MIB

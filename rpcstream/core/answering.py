@@ -7,7 +7,7 @@ from __future__ import annotations
 from rpcstream.core.events import CallReceived
 from rpcstream.core.frames import error_frame, reply_frame
 from rpcstream.core.link import Link
-from rpcstream.core.states import ConnectionInput, Reaction
+from rpcstream.core.states import ConnectionInput, ConnectionState, Reaction
 from rpcstream.core.streams import Stream, StreamKey, StreamTable
 from rpcstream.errors import BadState, RemoteError, ResourceBusy, RPCFailed
 from rpcstream.limits import MESSAGE_BYTES
@@ -16,6 +16,7 @@ from rpcstream.wire.header import HEADER_BYTES, Header, Status
 __all__ = ["Answering"]
 
 _OK = int(Status.OK)
+_CLOSED, _RPC = ConnectionState.CLOSED, ConnectionState.RPC
 
 
 class Answering:
@@ -54,15 +55,36 @@ class Answering:
         self._refusal = limit_or_refusal
         link.intake.discard(header, self._refused)
 
+    def take(self, header: Header, payload: bytes) -> bool:
+        """
+        A CALL that came whole: as L{begins} and the end of the body.
+
+        @return: false, with nothing done, for a mistake of the peer's.
+        """
+        if self._link.opener:
+            return False
+        limit_or_refusal = self._judge(header)
+        if self._link.state is _CLOSED:  # by whoever was asked
+            return True
+        if isinstance(limit_or_refusal, int):
+            if len(payload) <= limit_or_refusal:
+                self._done(header, payload)
+                return True
+            limit_or_refusal = RPCFailed("Unable to decode message payload")
+        self._refusal = limit_or_refusal
+        self._refused(header, payload)
+        return True
+
     def _judge(self, header: Header) -> int | RemoteError:
         """What of the call may be read: so many bytes, or nothing for this reason."""
         link = self._link
         if header.status != _OK:  # H12, H13
             return RPCFailed(f"Unexpected message status {header.status}")
-        control = (header.program, header.procedure) in link.allowed_calls
-        event = ConnectionInput.RECEIVE_CONTROL_CALL if control else ConnectionInput.RECEIVE_CALL
-        if link.advance(event) is Reaction.REFUSE:
-            return ResourceBusy("this connection carries a data stream; call on another one")
+        if link.state is not _RPC:  # there all calls are delivered, and it stays RPC
+            control = (header.program, header.procedure) in link.allowed_calls
+            event = ConnectionInput.RECEIVE_CONTROL_CALL if control else ConnectionInput.RECEIVE_CALL
+            if link.advance(event) is Reaction.REFUSE:
+                return ResourceBusy("this connection carries a data stream; call on another one")
         if header.serial in self.unanswered or header.serial in self._table.live:
             # 1.5: a second thing of that number could not be told from the first.
             return RPCFailed(f"serial {header.serial} is in use")
@@ -82,7 +104,7 @@ class Answering:
 
     def reply(self, header: Header, payload: bytes) -> bytes:
         """REPLY/OK."""
-        if self._link.closed:
+        if self._link.state is _CLOSED:
             return b""
         self._require_unanswered(header)
         sent = reply_frame(header, payload)
@@ -113,8 +135,9 @@ class Answering:
         @return: whether credit was agreed on when the call came.
         @raise BadState: the call does not wait for a reply.
         """
-        self._link.require_role(False, "reply")
+        if self._link.opener or self._link.state is _CLOSED:
+            self._link.require_role(False, "reply")
         call = self.unanswered.get(header.serial)
-        if call is None or call[0] != header:
+        if call is None or (call[0] is not header and call[0] != header):
             raise BadState(f"call {header.serial} does not wait for a reply")
         return call[1]

@@ -9,7 +9,7 @@ from rpcstream.core.frames import frame, read_error
 from rpcstream.core.inbound import Inbound
 from rpcstream.core.link import Link
 from rpcstream.core.outbound import Outbound
-from rpcstream.core.states import ConnectionInput, Reaction, StreamInput
+from rpcstream.core.states import ConnectionInput, ConnectionState, Reaction, StreamInput
 from rpcstream.core.streams import Stream, StreamKey, StreamTable
 from rpcstream.errors import BadState
 from rpcstream.wire.header import Header, MessageType, Status
@@ -18,6 +18,8 @@ __all__ = ["Calling"]
 
 _SERIALS = 2**32
 _OK, _ERROR = int(Status.OK), int(Status.ERROR)
+_CALL = int(MessageType.CALL)
+_RPC = ConnectionState.RPC
 
 
 class _Call:
@@ -62,11 +64,12 @@ class Calling:
     ) -> tuple[int, bytes]:
         """A CALL; the stream it is to open exists from here on, in state OPENING."""
         link = self._link
-        link.require_role(True, "call")
-        control = (program, procedure) in link.allowed_calls
-        link.advance(ConnectionInput.SEND_CONTROL_CALL if control else ConnectionInput.SEND_CALL)
-        serial = self._free_serial()
-        sent = frame(program, version, procedure, MessageType.CALL, serial, _OK, payload)
+        if link.state is not _RPC or not link.opener:
+            self._advance(program, procedure)
+        serial = self._next_serial
+        if serial in self._calls or serial in self._table.live:
+            serial = self._free_serial()
+        sent = frame(program, version, procedure, _CALL, serial, _OK, payload)
         self._next_serial = (serial + 1) % _SERIALS
         stream = None
         if opens_stream:
@@ -75,6 +78,13 @@ class Calling:
         self._table.ended.forget(serial)
         self._calls[serial] = _Call((program, version, procedure), stream)
         return serial, sent
+
+    def _advance(self, program: int, procedure: int) -> None:
+        """Where not every call may be made; in state RPC all may, and it stays RPC."""
+        link = self._link
+        link.require_role(True, "call")
+        control = (program, procedure) in link.allowed_calls
+        link.advance(ConnectionInput.SEND_CONTROL_CALL if control else ConnectionInput.SEND_CALL)
 
     def _free_serial(self) -> int:
         """1.5: never reuse a serial while a call or stream with it lives."""
@@ -109,6 +119,26 @@ class Calling:
             self._link.intake.discard(header, self._done)
         else:
             self._link.intake.assemble(header, self._done)
+
+    def take(self, header: Header, payload: bytes) -> bool:
+        """
+        A REPLY that came whole; what is plain is done here, as L{begins} and the end of the body do it.
+
+        @return: false, with nothing done, for what is not plain: an error, a stream, a mistake.
+        """
+        serial = header.serial
+        call = self._calls.get(serial)
+        if (
+            call is None
+            or call.stream is not None
+            or call.forgotten
+            or header.status != _OK
+            or call.route != header[1:4]
+        ):
+            return False
+        del self._calls[serial]
+        self._link.events.append(ReplyReceived(header, payload, None))
+        return True
 
     def _not_waited_for(self, header: Header) -> None:
         stream = self._table.live.get(header.serial)

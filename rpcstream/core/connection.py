@@ -18,7 +18,7 @@ from rpcstream.core.parts import Parts
 from rpcstream.core.states import ConnectionInput, ConnectionState, StreamState
 from rpcstream.core.streams import Stream
 from rpcstream.errors import BadState, BadValue, RemoteError
-from rpcstream.wire.header import Header, MessageType, Status
+from rpcstream.wire.header import HEADER_BYTES, Header, MessageType, Status, decode_header
 
 __all__ = ["Connection"]
 
@@ -61,6 +61,12 @@ class Connection(Parts):
             link.judge_drops()
             if link.closed:
                 return events
+        if isinstance(data, bytes) and len(data) >= HEADER_BYTES and self._framer.is_between_messages:
+            taken = self._take_whole(data)
+            if taken:
+                if taken == len(data) or link.state is _CLOSED:
+                    return events
+                data = data[taken:]
         for piece in self._framer.feed(data):
             if isinstance(piece, bytes) or isinstance(piece, memoryview):  # noqa: SIM101 - the first is 40 ns
                 stream = intake.stream
@@ -83,6 +89,52 @@ class Connection(Parts):
         if intake.is_stream:
             self.activity += 1  # a large packet on a slow line is life, too
         return events
+
+    def take_fragment(self, data: bytes) -> Stream | None:
+        """
+        The short way of what lies within one packet of a stream, as most of bulk
+        data does; for anything else there is L{receive}.
+
+        @param data: not empty.
+        @return: the stream it belongs to, counted; None: not taken.
+        """
+        link = self._link
+        stream = link.intake.stream
+        if stream is None or link.state is _CLOSED or self._input_ended or self._drops_counted:
+            return None
+        if not self._framer.skip(len(data)):
+            return None
+        stream.received_bytes += len(data)
+        self.activity += 1
+        return stream
+
+    def _take_whole(self, data: bytes) -> int:
+        """
+        The short way of calls and replies that begin C{data} and are whole in it:
+        no pieces, no intake.  It ends before the first message that is not plain,
+        for which the long way is there.
+
+        @return: how many bytes were taken.
+        """
+        link = self._link
+        take = self._calling.take if link.opener else self._answering.take
+        kind = _REPLY if link.opener else _CALL
+        largest = self._framer.max_message_bytes
+        offset, last = 0, len(data) - HEADER_BYTES
+        while offset <= last:
+            header = decode_header(data, offset)
+            body = offset + HEADER_BYTES
+            end = offset + header.length
+            if header.type != kind or end < body or end > len(data) or header.length > largest:
+                break
+            if not take(header, data[body:end]):
+                break
+            self.message_count += 1
+            self.activity += 1
+            offset = end
+            if link.state is _CLOSED:
+                break
+        return offset
 
     def _begin(self, header: Header) -> None:
         """A message has begun: decide what becomes of its body."""

@@ -44,13 +44,14 @@ class ReceiveCredit:
 
     @ivar window: bytes of charge that may be on the way or unread.
     @ivar left: what the sender may still send.
+    @ivar granted: all that was ever granted, the first window included.
     """
 
-    __slots__ = ("_free", "_unread", "left", "window")
+    __slots__ = ("_free", "_unread", "granted", "left", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self.left = window
+        self.left = self.granted = window
         self._free = 0  # consumed, not yet granted again
         self._unread: deque[int] = deque()  # payloads of unread messages in order, 0 for a hole
 
@@ -113,4 +114,5 @@ class ReceiveCredit:
     def _grant(self) -> int:
         free, self._free = self._free, 0
         self.left += free
+        self.granted += free
         return free

@@ -8,7 +8,7 @@ from rpcstream.errors import BadValue, DecodeError, RemoteError, RPCFailed
 from rpcstream.limits import MESSAGE_BYTES
 from rpcstream.programs import keepalive
 from rpcstream.wire.error import ErrorInfo, decode_error, encode_error
-from rpcstream.wire.header import HEADER_BYTES, Header, MessageType, Status, encode_header
+from rpcstream.wire.header import HEADER_BYTES, Header, MessageType, Status, pack_header
 
 __all__ = ["PING", "PONG", "error_frame", "error_info", "frame", "read_error", "reply_frame"]
 
@@ -30,8 +30,8 @@ def frame(
     length = HEADER_BYTES + len(payload)
     if length > MESSAGE_BYTES:
         raise BadValue("payload", f"{len(payload)} bytes are more than a message may carry")
-    header = encode_header(Header(length, program, version, procedure, type, serial, status))
-    return b"".join((header, payload)) if payload else header
+    header = pack_header(length, program, version, procedure, type, serial, status)
+    return header + payload if payload else header
 
 
 def reply_frame(header: Header, payload: bytes, status: int = Status.OK) -> bytes:

@@ -73,6 +73,23 @@ class Framer:
             return None
         return "length" if len(self._head) < LENGTH_BYTES else "body"
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the next byte is the first of a message."""
+        return not (self._body_left or self._head or self._failed)
+
+    def skip(self, byte_count: int) -> bool:
+        """
+        Take C{byte_count} bytes that lie within the present body, before its last one.
+
+        @return: false, with nothing taken, if they do not.
+        """
+        left = self._body_left
+        if left <= byte_count:
+            return False
+        self._body_left = left - byte_count
+        return True
+
     def feed(self, data: Fragment) -> list[Piece]:
         """
         Take the next bytes; any bytes, cut anywhere.

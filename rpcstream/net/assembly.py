@@ -9,8 +9,12 @@ the catalogue of bad inputs).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
 
-__all__ = ["AssemblyBudget"]
+if TYPE_CHECKING:
+    from rpcstream.net.link import Link
+
+__all__ = ["AssemblyBudget", "MessageMemory"]
 
 
 class AssemblyBudget:
@@ -63,3 +67,33 @@ class AssemblyBudget:
     def _grant(self, owner: Hashable, byte_count: int) -> None:
         self._granted[owner] = byte_count
         self._granted_bytes += byte_count
+
+
+class MessageMemory:
+    """
+    The asking of one connection.
+
+    @param link: it is not read while its message must wait.
+    """
+
+    def __init__(self, budget: AssemblyBudget, link: Link) -> None:
+        self._budget = budget
+        self._link = link
+        self._asked_for = 0  # number of the message
+
+    def ask(self, is_open: bool) -> None:
+        """F14: nothing more of a large body is read until there is room for it."""
+        link, budget = self._link, self._budget
+        size = link.core.body_pending_bytes
+        wanted = link.core.message_number if size > link.limits.assembly_free_bytes else 0
+        if wanted == self._asked_for or not is_open:
+            return
+        if self._asked_for:
+            budget.release(self)
+        self._asked_for = wanted
+        if wanted and not budget.ask(self, size, lambda: link.resume_reading(budget)):
+            link.pause_reading(budget)
+
+    def release(self) -> None:
+        """The connection is over."""
+        self._budget.release(self)

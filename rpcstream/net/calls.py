@@ -7,6 +7,7 @@ only then is there a stream.  A responder that raises before it refuses.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.logger import Logger
@@ -38,14 +39,17 @@ class Call:
         server, the L{ClientConnection}.
     @ivar serial: the call's serial.
     @ivar procedure: what is called.
-    @ivar log: a logger for this connection's peer.
     """
 
     def __init__(self, connection: Any, header: Header, procedure: ProcedureInfo) -> None:
         self.connection = connection
         self.header = header
         self.procedure = procedure
-        self.log = Logger(namespace=f"rpcstream.{procedure.program.name}", source=self)
+
+    @cached_property
+    def log(self) -> Logger:
+        """Made when it is first asked for: most calls have nothing to log."""
+        return Logger(namespace=f"rpcstream.{self.procedure.program.name}", source=self)
 
     @property
     def principal(self) -> Principal:

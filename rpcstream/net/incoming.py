@@ -15,12 +15,13 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from rpcstream.core.streams import Stream
-from rpcstream.errors import BadState, BufferFull, OperationAborted, StreamAborted
+from rpcstream.errors import BadState, OperationAborted, StreamAborted
 from rpcstream.net.link import Link
-from rpcstream.net.pieces import Pieces
+from rpcstream.net.pieces import Pieces, read_all
 from rpcstream.net.progress import LOCAL_DISK, PAUSED_CONSUMER, PEER_SOCKET, RATE_LIMIT, Progress
 from rpcstream.net.spool import ZERO_PIECE_BYTES, Hole, Piece, Spool, zeros
 from rpcstream.net.streams import R_co, StreamBase, Waiters
+from rpcstream.net.window import Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ class IncomingStream(StreamBase[R_co]):
     ) -> None:
         super().__init__(link, core, reply=reply, total_bytes=total_bytes)
         self._spool = Spool()
+        self._window = Window(core, link.limits)
         self._arrived = Waiters()
         self._delivered = Waiters()
         self._at_end = False
@@ -67,6 +69,12 @@ class IncomingStream(StreamBase[R_co]):
         """A fragment of a packet, as it came."""
         if self._is_closed:
             return
+        if self._window.has_news:
+            is_drained = not (self._spool or self._zeros_left or self._consumer_paused)
+            more = self._window.growth(is_drained, self._link.clock.seconds())
+            if more:
+                self._window.granted(self._window.edge, self._link.clock.seconds())
+                self._link.write_control(self._link.core.grow_credit(self._core, more))
         if self._consumer is not None and not (self._consumer_paused or self._spool or self._zeros_left):
             self._consumer.write(data)
             self._consumed(len(data))
@@ -146,6 +154,7 @@ class IncomingStream(StreamBase[R_co]):
         self._feed()
 
     def _released(self, error: Exception | None) -> None:
+        self._window.close()
         if error is not None:
             self._spool.clear()
             self._zeros_left = 0
@@ -211,8 +220,10 @@ class IncomingStream(StreamBase[R_co]):
     def _consumed(self, byte_count: int) -> None:
         link = self._link
         if byte_count and not self._is_closed:
+            edge = self._window.edge
             frame = link.core.consumed(self._core, byte_count)
             if frame:
+                self._window.granted(edge, link.clock.seconds())
                 link.write_control(frame)
         if self._spool.cost_bytes <= link.limits.spool_low_bytes:
             link.resume_reading(self)
@@ -254,18 +265,7 @@ class IncomingStream(StreamBase[R_co]):
         """
         Collect all; L{BufferFull} and an abort if it is longer than C{limit_bytes}.
         """
-        return Deferred.fromCoroutine(self._read(limit_bytes))
-
-    async def _read(self, limit_bytes: int) -> bytes:
-        parts: list[bytes] = []
-        length = 0
-        async for data in self:
-            length += len(data)
-            if length > limit_bytes:
-                self.abort(f"longer than {limit_bytes} bytes")
-                raise BufferFull(limit_bytes)
-            parts.append(data)
-        return b"".join(parts)
+        return Deferred.fromCoroutine(read_all(self, limit_bytes))
 
     def save_to(self, path: Path, *, replace: bool = False) -> Deferred[Progress]:
         """

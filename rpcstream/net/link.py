@@ -9,9 +9,10 @@ the L{Session}'s.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -24,20 +25,25 @@ from rpcstream.core.connection import Connection
 from rpcstream.core.states import ConnectionState
 from rpcstream.errors import ConnectionClosed
 from rpcstream.limits import DEFAULT_LIMITS, LEGACY_PAYLOAD_BYTES, Limits
-from rpcstream.net.assembly import AssemblyBudget
+from rpcstream.net.assembly import AssemblyBudget, MessageMemory
+from rpcstream.net.bulk import BulkTurns, write_packet
 from rpcstream.net.control import ControlQueue
 from rpcstream.net.deadlines import MessageDeadline
+from rpcstream.net.delivery import deliver_event
 from rpcstream.net.interfaces import BulkSender, Session
 from rpcstream.net.keepalive import Keepalive
 from rpcstream.net.losses import reason_text
 from rpcstream.net.records import separate_writer
 from rpcstream.net.sockets import tune_socket
 from rpcstream.net.threads import Runner
-from rpcstream.wire.error import remote_error
 
 __all__ = ["Link"]
 
 _PEER_CLOSED = "the peer closed the connection"
+_GATHERED_BYTES = 32 * 1024
+"""Gathered frames are written at the latest when they are so many: a full transport shall say so in time."""
+_GATHERED_COUNT = 64
+"""The same, counted: the peer can be at work on these while we go on with the rest."""
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -76,13 +82,15 @@ class Link(TwistedProtocol):
         self.is_writable = True
         self.running_events = 0
         self.peer = ""
-        self._assembly = assembly
-        self._assembled_message = 0
+        self._memory = None if assembly is None else MessageMemory(assembly, self)
         self._is_up = False  # the transport is there
         self._is_open = False  # ... and its end has not begun
         self._is_half_closed = False
-        self._senders: dict[BulkSender, None] = {}
-        self._is_pumping = False
+        self._bulk = BulkTurns(self)
+        self._is_gathering = False  # acting on what was read
+        self._write_now: Callable[[], object] | None = None
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self._read_pauses: set[Hashable] = set()
         self.is_lane_blocked = False
         self._control = ControlQueue(limits)
@@ -118,6 +126,8 @@ class Link(TwistedProtocol):
         self._is_up = self._is_open = True
         self._deadline = MessageDeadline(self.core, self.limits, self.clock.seconds(), self.TICK_SECONDS)
         transport.registerProducer(self, True)
+        if isinstance(transport, FileDescriptor):
+            self._write_now = transport.doWrite
         self._tick_timer = self.clock.callLater(self.TICK_SECONDS, self._tick)
         self.session.link_made()
 
@@ -126,64 +136,46 @@ class Link(TwistedProtocol):
         if not self._is_open:
             return
         self.received_bytes += len(data)
+        stream = self.core.take_fragment(data)
+        if stream is not None:
+            stream.tag.data_received(data)
+            return
         received = self.core.receive(data)
-        for frame in self.core.take_outgoing():
-            self.write_control(frame)
-        self.deliver(received)
+        is_outermost = not self._is_gathering
+        self._is_gathering = True
+        try:
+            if self.core.outgoing:
+                for frame in self.core.take_outgoing():
+                    self.write_control(frame)
+            self.deliver(received)
+        finally:
+            if is_outermost:
+                self._is_gathering = False
+                if self._gathered:
+                    self._flush_now()
 
     def deliver(self, received: list[events.Event]) -> None:
         """Tell streams and session what was received, here or by the lane that has the socket."""
+        session = self.session
         for event in received:
-            if type(event) is events.StreamData:
-                event.stream.tag.data_received(event.data)
-            elif self._is_open:
-                self._deliver(event)
-        if self._assembly is not None:
-            self._ask_for_memory(self._assembly)
-
-    def _deliver(self, event: Any) -> None:
-        match event:
-            case events.CallReceived():
-                self.session.call_received(event)
-            case events.ReplyReceived():
-                self.session.reply_received(event)
-            case events.ReplyFailed():
-                self.session.reply_failed(event)
-            case events.MessageReceived():
-                self.session.message_received(event)
-            case events.StreamHole(stream=stream, length_bytes=length):
-                stream.tag.hole_received(length)
-            case events.StreamEnded(stream=stream):
-                stream.tag.end_received()
-            case events.FinishRequested(stream=stream):
-                stream.tag.finish_requested()
-            case events.FinishConfirmed(stream=stream):
-                stream.tag.finish_confirmed()
-            case events.StreamAborted(stream=stream, reason=reason):
-                stream.tag.peer_aborted(reason)
-            case events.StreamFailed(stream=stream, error=error):
-                stream.tag.stream_failed(remote_error(error, stream.tag.errors))
-            case events.CreditGranted(stream=stream):
-                stream.tag.credit_granted()
-            case events.ConnectionFailed(code=code, detail=detail):
-                self.fail(code, detail)
-
-    def _ask_for_memory(self, assembly: AssemblyBudget) -> None:
-        """F14: nothing more of a large body is read until there is room for it."""
-        size = self.core.body_pending_bytes
-        wanted = self.core.message_number if size > self.limits.assembly_free_bytes else 0
-        if wanted == self._assembled_message or not self._is_open:
-            return
-        if self._assembled_message:
-            assembly.release(self)
-        self._assembled_message = wanted
-        if wanted and not assembly.ask(self, size, lambda: self.resume_reading(assembly)):
-            self.pause_reading(assembly)
+            kind = type(event)
+            if kind is events.StreamData:
+                event.stream.tag.data_received(event.data)  # type: ignore[union-attr]
+            elif not self._is_open:
+                continue
+            elif kind is events.CallReceived:
+                session.call_received(event)  # type: ignore[arg-type]
+            elif kind is events.ReplyReceived:
+                session.reply_received(event)  # type: ignore[arg-type]
+            else:
+                deliver_event(self, event)
+        if self._memory is not None:
+            self._memory.ask(self._is_open)
 
     def readConnectionLost(self) -> None:
         """The peer will send no more (TCP FIN): what it asked is still answered, then we close."""
         for event in self.core.receive_eof():
-            self._deliver(event)
+            deliver_event(self, event)
         self._is_half_closed = True
         if self._is_open:
             self._end_timer = self.clock.callLater(self.limits.drain_seconds, self.close, _PEER_CLOSED)
@@ -225,10 +217,33 @@ class Link(TwistedProtocol):
         """
         if not frame or not self._is_open:
             return
-        self._write(frame)
+        if self._is_gathering:
+            self._gathered.append(frame)
+            self._gathered_bytes += len(frame)
+            if self._gathered_bytes >= _GATHERED_BYTES or len(self._gathered) >= _GATHERED_COUNT:
+                self._flush_now()
+        else:
+            self._write(frame)
         if not self.is_writable and self._control.add(len(frame), self.clock.seconds()):
             self.pause_reading(self._control)
-        self._close_if_answered()
+        if self._is_half_closed:
+            self._close_if_answered()
+
+    def _flush_now(self) -> None:
+        """
+        Write what was gathered, to the socket at once if it goes: no turn of the reactor
+        to learn that it would.  What does not go it writes, and meets the error, if any.
+        """
+        self.flush()
+        if self._write_now is not None and self.is_writable and self._is_open and not self._bulk:
+            self._write_now()
+
+    def flush(self) -> None:
+        """Hand the transport what was gathered: all that one read has caused, in one write."""
+        gathered = self._gathered
+        if gathered:
+            self._gathered, self._gathered_bytes = [], 0
+            self._write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     @property
     def is_control_full(self) -> bool:
@@ -238,30 +253,18 @@ class Link(TwistedProtocol):
     def want_write(self, sender: BulkSender) -> None:
         """Ask for C{sender.next_frame()} to be called when the transport takes bulk; all in turn."""
         if self.is_connected:
-            self._senders[sender] = None
-            self._pump()
+            self._bulk.add(sender)
+            self._bulk.pump()
 
     def forget_sender(self, sender: BulkSender) -> None:
         """C{sender} has nothing to send any more."""
-        self._senders.pop(sender, None)
+        self._bulk.remove(sender)
 
-    def _pump(self) -> None:
-        # What a sender lets in may ask for more at once: that waits for its turn.
-        if self._is_pumping:
-            return
-        self._is_pumping = True
-        try:
-            while self.is_writable and self._senders and self.is_connected:
-                sender = next(iter(self._senders))
-                del self._senders[sender]
-                frame = sender.next_frame()
-                if frame is None:
-                    continue
-                self._senders[sender] = None
-                self._write(frame)
-                sender.frame_written()
-        finally:
-            self._is_pumping = False
+    def write_bulk(self, frame: bytes) -> None:
+        """A stream packet of the sender whose turn it is; what was said before it goes before it."""
+        self.flush()
+        self.written_bytes += len(frame)
+        write_packet(self.transport, frame)
 
     def _write(self, frame: bytes) -> None:
         self.written_bytes += len(frame)
@@ -280,7 +283,7 @@ class Link(TwistedProtocol):
         self._control.clear()
         self.resume_reading(self._control)
         self.session.writable_again()
-        self._pump()
+        self._bulk.pump()
 
     def stopProducing(self) -> None:
         """Called by the transport when it is lost; C{connectionLost} follows."""
@@ -346,6 +349,7 @@ class Link(TwistedProtocol):
         if not self._is_open:
             return
         self._close_reason = reason
+        self.flush()
         self._stop()
         if self._end_timer is not None and self._end_timer.active():
             self._end_timer.cancel()
@@ -364,9 +368,9 @@ class Link(TwistedProtocol):
             self.core.close()  # else what was cut short is still to be told
         self.keepalive.stop()
         self._read_pauses.clear()
-        self._senders.clear()
-        if self._assembly is not None:
-            self._assembly.release(self)
+        self._bulk.clear()
+        if self._memory is not None:
+            self._memory.release()
 
     def _fail_streams(self, reason: ConnectionClosed) -> None:
         self.core.close()

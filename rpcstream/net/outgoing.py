@@ -196,11 +196,12 @@ class OutgoingStream(StreamBase[R_co]):
         limit = min(wanted, self._core.sendable_bytes)
         if limit <= 0 or (limit < self._sliver_bytes and limit < min(wanted, self._pending_bytes)):
             return None
-        data = self._gather(limit)
-        self._pending_bytes -= len(data)
+        parts, length = self._gather(limit)
+        self._pending_bytes -= length
         if self._bucket is not None:
-            self._bucket.spend(len(data) + HEADER_BYTES)
-        return self._link.core.send_data(self._core, data)
+            self._bucket.spend(length + HEADER_BYTES)
+        # The one copy: header and payload are one object, and one write.
+        return b"".join((self._link.core.data_header(self._core, length), *parts))
 
     def _packet_limit(self) -> int:
         if self._bucket is None:
@@ -208,26 +209,21 @@ class OutgoingStream(StreamBase[R_co]):
         # A slow stream moves in small steps: a large packet would look like a stall.
         return min(self.packet_bytes, max(512, int(self._bucket.bytes_per_second / 4)))
 
-    def _gather(self, limit: int) -> bytes | memoryview:
-        """Up to C{limit} bytes from the front, in one piece; a large object is cut, not copied."""
-        first = self._pending.popleft()
-        if len(first) > limit:
-            view = memoryview(cast(bytes, first))
-            self._pending.appendleft(view[limit:])
-            return view[:limit]
-        if len(first) == limit or not self._pending or isinstance(self._pending[0], Hole):
-            return cast(bytes, first)
-        parts = [cast(bytes, first)]
-        length = len(first)
-        while self._pending and not isinstance(self._pending[0], Hole) and length < limit:
-            piece = cast(bytes, self._pending.popleft())
-            if length + len(piece) > limit:
+    def _gather(self, limit: int) -> tuple[list[bytes | memoryview], int]:
+        """Up to C{limit} bytes from the front, in pieces, and how many; nothing is copied yet."""
+        pending = self._pending
+        parts: list[bytes | memoryview] = []
+        length = 0
+        while pending and length < limit and not isinstance(pending[0], Hole):
+            piece = cast("bytes | memoryview", pending.popleft())
+            room = limit - length
+            if len(piece) > room:
                 view = memoryview(piece)
-                self._pending.appendleft(view[limit - length :])
-                piece = cast(bytes, view[: limit - length])
+                pending.appendleft(view[room:])
+                piece = view[:room]
             parts.append(piece)
             length += len(piece)
-        return b"".join(parts)
+        return parts, length
 
     def frame_written(self) -> None:
         """Below half of the mark, whoever waited may go on."""

@@ -1,5 +1,5 @@
 """
-An incoming stream as an async iterator that keeps holes apart from data.
+An incoming stream as an async iterator that keeps holes apart from data; or all of it at once.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
 
+from rpcstream.errors import BufferFull
 from rpcstream.net.spool import Piece
 
 if TYPE_CHECKING:
     from rpcstream.net.incoming import IncomingStream
 
-__all__ = ["Pieces"]
+__all__ = ["Pieces", "read_all"]
 
 
 class Pieces:
@@ -32,3 +33,18 @@ class Pieces:
             return piece
 
         return self._stream.next_piece().addCallback(or_stop)
+
+
+async def read_all(stream: IncomingStream[Any], limit_bytes: int) -> bytes:
+    """
+    @raise BufferFull: it is longer, and is aborted.
+    """
+    parts: list[bytes] = []
+    length = 0
+    async for data in stream:
+        length += len(data)
+        if length > limit_bytes:
+            stream.abort(f"longer than {limit_bytes} bytes")
+            raise BufferFull(limit_bytes)
+        parts.append(data)
+    return b"".join(parts)

@@ -4,7 +4,7 @@ Which method answers which procedure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import maybeDeferred
@@ -86,6 +86,16 @@ class Responders:
                 raise ConfigurationError(
                     f"no responder for {program.name}.{procedure.name}; add one, or serve with partial=True"
                 )
+
+    @property
+    def table(self) -> Mapping[tuple[int, int, int], Responder]:
+        """All responders, by program, version and procedure."""
+        return self._table
+
+    @property
+    def programs(self) -> Collection[tuple[int, int]]:
+        """The numbers and versions of the programs served."""
+        return self._programs.keys()
 
     def find(self, program: int, version: int, number: int) -> Responder | None:
         """The responder of one procedure."""

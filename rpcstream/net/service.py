@@ -85,33 +85,39 @@ class Serving:
         self.stream_count = 0
         self.assembly = AssemblyBudget(limits.assembly_budget_bytes)
         self.connections: set[ServerConnection] = set()
-        self._tables = (Responders(FlowResponders()), responders)
+        self._responders: dict[tuple[int, int, int], Responder] = {}
+        self._programs: dict[tuple[int, int], Responders] = {}
+        self._guards: dict[tuple[int, int], Guard] = {}
+        self._enter(responders)
+        self._enter(Responders(FlowResponders()))  # its own come before the user's
         self._per_principal: Counter[str] = Counter()
         self._empty: list[Deferred[None]] = []
 
+    def _enter(self, table: Responders) -> None:
+        """Into one table of all, so that a call costs one look-up."""
+        self._responders.update(table.table)
+        for key in table.programs:
+            self._programs[key] = table
+            self._guards.pop(key, None)
+            guard = table.guard(*key)
+            if guard is not None:
+                self._guards[key] = guard
+
     def find(self, program: int, version: int, number: int) -> Responder | None:
         """The responder of one procedure."""
-        for table in self._tables:
-            responder = table.find(program, version, number)
-            if responder is not None:
-                return responder
-        return None
+        return self._responders.get((program, version, number))
 
     def responders_of(self, program: int, version: int) -> Responders | None:
         """The table that serves this program version."""
-        for table in self._tables:
-            if table.serves(program, version):
-                return table
-        return None
+        return self._programs.get((program, version))
 
     def guard_of(self, program: int, version: int) -> Guard | None:
         """What is asked before the calls of this program version are looked at."""
-        table = self.responders_of(program, version)
-        return None if table is None else table.guard(program, version)
+        return self._guards.get((program, version))
 
     def __contains__(self, program: object) -> bool:
         """Whether a (program, version) pair is served."""
-        return any(isinstance(program, tuple) and table.serves(*program) for table in self._tables)
+        return program in self._programs
 
     def program(self, number: int, version: int) -> Any:
         """The Program served under these numbers, C{None} if there is none."""

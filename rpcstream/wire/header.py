@@ -18,7 +18,16 @@ from rpcstream.wire.composite import Record
 from rpcstream.wire.reader import XDRError
 from rpcstream.wire.xdr import Int, UInt
 
-__all__ = ["HEADER", "HEADER_BYTES", "Header", "MessageType", "Status", "decode_header", "encode_header"]
+__all__ = [
+    "HEADER",
+    "HEADER_BYTES",
+    "Header",
+    "MessageType",
+    "Status",
+    "decode_header",
+    "encode_header",
+    "pack_header",
+]
 
 
 class MessageType(IntEnum):
@@ -93,6 +102,16 @@ def encode_header(header: Header) -> bytes:
             except XDRError as error:
                 raise BadValue(field.name, error.reason) from None
         raise BadValue("", f"a header has {len(HEADER.subcons)} numbers") from None
+
+
+def pack_header(
+    length: int, program: int, version: int, procedure: int, type: int, serial: int, status: int
+) -> bytes:
+    """As L{encode_header}, of the bare numbers; half of its cost."""
+    try:
+        return _pack(length, program, version, procedure, type, serial, status)
+    except struct.error:
+        return encode_header(Header(length, program, version, procedure, type, serial, status))
 
 
 def decode_header(buffer: bytes | bytearray | memoryview, offset: int = 0) -> Header:

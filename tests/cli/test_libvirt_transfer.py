@@ -72,7 +72,7 @@ class TransferTests(DaemonCase):
 
     def _replace(self, name: str, method: Any) -> Any:
         """Answer a procedure by C{method}; gives the one that did."""
-        table = self.network.serving._tables[1]._table
+        table = self.network.serving._responders
         for key, responder in list(table.items()):
             if responder.procedure.name == name:
                 table[key] = responder._replace(method=method)

@@ -116,7 +116,7 @@ class ScramTests(DaemonCase):
         self.assertIn("failed", str(self.assertRaises(ConnectRefused, self._connect)))
 
     def _replace(self, name: str, method: Any) -> None:
-        table = self.network.serving._tables[1]._table
+        table = self.network.serving._responders
         for key, responder in list(table.items()):
             if responder.procedure.name == name:
                 table[key] = responder._replace(method=method)

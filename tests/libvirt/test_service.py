@@ -195,7 +195,7 @@ class ServiceTests(DaemonCase):
                 raise ConnectionLost
             return register(call, request)
 
-        table = self.network.serving._tables[1]._table
+        table = self.network.serving._responders
         for key, responder in list(table.items()):
             if responder.procedure.name == "ConnectDomainEventCallbackRegisterAny":
                 table[key] = responder._replace(method=cut_first)

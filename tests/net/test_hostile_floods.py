@@ -79,8 +79,7 @@ class WorkTestCase(HostileTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.worker = Worker()
-        table = self.pair.serving
-        table._tables = (*table._tables, Responders(self.worker))
+        self.pair.serving._enter(Responders(self.worker))
 
 
 class KeepaliveRows(WorkTestCase):

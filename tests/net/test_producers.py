@@ -267,7 +267,7 @@ class DeliverTests(PairTestCase):
 
         responder = self.pair.serving.find(0x2F11E500, 1, 3)
         assert responder is not None
-        table = self.pair.serving._tables[1]._table
+        table = self.pair.serving._responders
         table[(0x2F11E500, 1, 3)] = responder._replace(method=store)
         stream = self.upload()
         self.holes(stream)

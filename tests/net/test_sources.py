@@ -204,7 +204,7 @@ class SaveTests(PairTestCase):
             await stream.send_hole(100 << 20)
             await stream.send(b"end")
 
-        table = self.pair.serving._tables[1]._table
+        table = self.pair.serving._responders
         table[(0x2F11E500, 1, 2)] = table[(0x2F11E500, 1, 2)]._replace(method=fetch)
         self.pair.result_of(self.download().save_to(self.path))
         self.assertEqual(self.path.stat().st_size, (100 << 20) + 3)

@@ -47,9 +47,18 @@ class GuardedConnection(Connection):
             return False
         return self.state is ConnectionState.CLOSED or (stream is not None and stream.ended)
 
-    def call(self, *args: Any, **keywords: Any) -> tuple[int, bytes]:
+    def call(
+        self,
+        program: int,
+        version: int,
+        procedure: int,
+        payload: bytes,
+        *,
+        opens_stream: bool = False,
+        sparse: bool = False,
+    ) -> tuple[int, bytes]:
         with self.lock:
-            return super().call(*args, **keywords)
+            return self._calling.call(program, version, procedure, payload, opens_stream, sparse)
 
     def forget_call(self, serial: int) -> None:
         with self.lock:
@@ -62,7 +71,7 @@ class GuardedConnection(Connection):
 
     def reply(self, header: Header, payload: bytes) -> bytes:
         with self.lock:
-            return super().reply(header, payload)
+            return self._answering.reply(header, payload)
 
     def reply_error(self, header: Header, error: RemoteError) -> bytes:
         with self.lock:

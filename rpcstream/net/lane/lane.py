@@ -265,6 +265,7 @@ class Lane:
             _lanes.pop(link, None)  # the stream tells who waits
             self._settle()
             return
+        link.flush()
         takeover.flush(transport)
         if not takeover.is_flushed(transport) or not self._switched(first):
             self._reactor.callLater(FLUSH_SECONDS, self._try, first)
