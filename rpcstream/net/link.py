@@ -239,11 +239,12 @@ class Link(TwistedProtocol):
             self._write_now()
 
     def flush(self) -> None:
-        """Hand the transport what was gathered: all that one read has caused, in one write."""
+        """Hand the transport what was gathered: all that one read has caused, together if it may be."""
         gathered = self._gathered
         if gathered:
             self._gathered, self._gathered_bytes = [], 0
-            self._write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+            for frame in (b"".join(gathered),) if self.core.peer_is_rpcstream else gathered:
+                self._write(frame)
 
     @property
     def is_control_full(self) -> bool:
@@ -263,15 +264,16 @@ class Link(TwistedProtocol):
     def write_bulk(self, frame: bytes) -> None:
         """A stream packet of the sender whose turn it is; what was said before it goes before it."""
         self.flush()
-        self.written_bytes += len(frame)
-        write_packet(self.transport, frame)
+        if self.core.peer_is_rpcstream:
+            self.written_bytes += len(frame)
+            write_packet(self.transport, frame)
+        else:
+            self._write(frame)
 
     def _write(self, frame: bytes) -> None:
         self.written_bytes += len(frame)
-        transport: Any = self.transport
         # Others may overlook a message that is not the first of its TLS record.
-        write = transport.write if self.core.peer_is_rpcstream else self._write_alone
-        write(frame)
+        (self.transport.write if self.core.peer_is_rpcstream else self._write_alone)(frame)  # type: ignore[union-attr]
 
     def pauseProducing(self) -> None:
         """Called by the transport: its buffer is full."""
@@ -326,14 +328,9 @@ class Link(TwistedProtocol):
     def fail(self, code: str, detail: str) -> None:
         """The connection cannot go on: one log line, then as L{close}."""
         if self._is_open:
-            self.log.warn(
-                "connection with {peer} closed: {code}: {detail} ({received} bytes received, {sent} sent)",
-                peer=self.peer,
-                code=code,
-                detail=detail,
-                received=self.received_bytes,
-                sent=self.written_bytes,
-            )
+            text = "connection with {peer} closed: {code}: {detail} ({received} bytes received, {sent} sent)"
+            counts = {"received": self.received_bytes, "sent": self.written_bytes}
+            self.log.warn(text, peer=self.peer, code=code, detail=detail, **counts)
         self._end(ConnectionClosed(f"{code}: {detail}"))
 
     def abort(self, reason: str) -> None:
