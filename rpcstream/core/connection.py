@@ -351,7 +351,9 @@ class Connection(Parts):
             when half of the window is free.
         @raise BadValue: more than was delivered.
         """
-        return self._outbound.consumed(stream, byte_count)
+        credit = stream.receive_credit
+        free = 0 if credit is None else credit.consumed(byte_count)
+        return self._outbound.grant(stream, free) if free else b""
 
     def grow_credit(self, stream: Stream, byte_count: int) -> bytes:
         """Widen what the peer may have on the way to us."""

@@ -81,6 +81,12 @@ class ReceiveCredit:
         @raise BadValue: more than was received.
         """
         unread = self._unread
+        is_batched = self.window >= _BATCHED_WINDOW_BYTES and self._free + byte_count < self.window // 2
+        if unread and is_batched and 0 < byte_count < unread[0]:
+            # Within one packet, as most of it is.
+            unread[0] -= byte_count
+            self._free += byte_count
+            return 0
         rest = byte_count
         free = 0
         while unread:

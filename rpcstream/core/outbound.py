@@ -149,16 +149,17 @@ class Outbound:
         credit = stream.receive_credit
         if credit is None:
             return b""
-        return self._grant(stream, credit.consumed(byte_count))
+        return self.grant(stream, credit.consumed(byte_count))
 
     def grow(self, stream: Stream, byte_count: int) -> bytes:
         """Widen the window."""
         credit = stream.receive_credit
         if credit is None:
             raise BadState("no credit was agreed on for this stream")
-        return self._grant(stream, credit.grow(byte_count))
+        return self.grant(stream, credit.grow(byte_count))
 
-    def _grant(self, stream: Stream, byte_count: int) -> bytes:
+    def grant(self, stream: Stream, byte_count: int) -> bytes:
+        """Tell of credit that was counted already; empty if nobody wants it any more."""
         if not byte_count or stream.state not in _MAY_RECEIVE or self._link.closed:
             return b""
         program, version, procedure, serial = stream.key

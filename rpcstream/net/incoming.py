@@ -58,6 +58,7 @@ class IncomingStream(StreamBase[R_co]):
         self._consumer: Any = None
         self._consumer_paused = False
         self._is_held_back = False
+        self._has_paused = False
         self._is_feeding = False
         self._feed_timer: IDelayedCall | None = None
         self._zeros_left = 0
@@ -101,6 +102,7 @@ class IncomingStream(StreamBase[R_co]):
         high = self._link.limits.spool_high_bytes
         window = self._core.receive_window
         if self._spool.cost_bytes > (high if window is None else 2 * max(high, window)):
+            self._has_paused = True
             self._link.pause_reading(self)
 
     def _refuse_rest(self) -> None:
@@ -220,12 +222,14 @@ class IncomingStream(StreamBase[R_co]):
     def _consumed(self, byte_count: int) -> None:
         link = self._link
         if byte_count and not self._is_closed:
-            edge = self._window.edge
+            credit = self._core.receive_credit
+            edge = 0 if credit is None else credit.granted
             frame = link.core.consumed(self._core, byte_count)
             if frame:
                 self._window.granted(edge, link.clock.seconds())
                 link.write_control(frame)
-        if self._spool.cost_bytes <= link.limits.spool_low_bytes:
+        if self._has_paused and self._spool.cost_bytes <= link.limits.spool_low_bytes:
+            self._has_paused = False
             link.resume_reading(self)
 
     def __aiter__(self) -> Self:
@@ -262,9 +266,7 @@ class IncomingStream(StreamBase[R_co]):
         return Pieces(self)
 
     def read(self, *, limit_bytes: int) -> Deferred[bytes]:
-        """
-        Collect all; L{BufferFull} and an abort if it is longer than C{limit_bytes}.
-        """
+        """Collect all; L{BufferFull} and an abort if it is longer than C{limit_bytes}."""
         return Deferred.fromCoroutine(read_all(self, limit_bytes))
 
     def save_to(self, path: Path, *, replace: bool = False) -> Deferred[Progress]:
