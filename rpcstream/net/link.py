@@ -89,8 +89,7 @@ class Link(TwistedProtocol):
         self._bulk = BulkTurns(self)
         self._is_gathering = False  # acting on what was read
         self._write_now: Callable[[], object] | None = None
-        self._gathered: list[bytes] = []
-        self._gathered_bytes = 0
+        self._gathered, self._gathered_bytes = list[bytes](), 0
         self._read_pauses: set[Hashable] = set()
         self.is_lane_blocked = False
         self._control = ControlQueue(limits)
