@@ -9,7 +9,7 @@ the L{Session}'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -88,7 +88,6 @@ class Link(TwistedProtocol):
         self._is_half_closed = False
         self._bulk = BulkTurns(self)
         self._is_gathering = False  # acting on what was read
-        self._write_now: Callable[[], object] | None = None
         self._gathered, self._gathered_bytes = list[bytes](), 0
         self._read_pauses: set[Hashable] = set()
         self.is_lane_blocked = False
@@ -125,8 +124,6 @@ class Link(TwistedProtocol):
         self._is_up = self._is_open = True
         self._deadline = MessageDeadline(self.core, self.limits, self.clock.seconds(), self.TICK_SECONDS)
         transport.registerProducer(self, True)
-        if isinstance(transport, FileDescriptor):
-            self._write_now = transport.doWrite
         self._tick_timer = self.clock.callLater(self.TICK_SECONDS, self._tick)
         self.session.link_made()
 
@@ -234,8 +231,9 @@ class Link(TwistedProtocol):
         to learn that it would.  What does not go it writes, and meets the error, if any.
         """
         self.flush()
-        if self._write_now is not None and self.is_writable and self._is_open and not self._bulk:
-            self._write_now()
+        transport = self.transport  # not a lane's, nor TLS, which has a buffer of its own
+        if isinstance(transport, FileDescriptor) and self.is_writable and self._is_open and not self._bulk:
+            transport.doWrite()
 
     def flush(self) -> None:
         """Hand the transport what was gathered: all that one read has caused, together if it may be."""

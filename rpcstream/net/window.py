@@ -24,7 +24,6 @@ _IDLE_SHARE = 0.25
 """Of the round trip nothing came for so long: worth a wider window."""
 _SLIVER_BYTES = 8 * 1024
 """A sender with less credit than that left may wait for more, rather than send a tiny packet."""
-
 _TIMED_GRANTS = 8
 """Each is half a window: there are two or three under way."""
 
