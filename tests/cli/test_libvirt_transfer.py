@@ -29,6 +29,7 @@ from rpcstream.programs import remote
 from tests.libvirt.daemon import DaemonCase
 
 OPTIONS: dict[str, Any] = {
+    "connections": 1,
     "bwlimit": None, "replace": False, "no_resume": False, "retry": 0, "mode": None,
 }  # fmt: skip
 PLACE = VolumePlace("test+unix:///?socket=/s", "p", "v")
@@ -56,14 +57,7 @@ class TransferTests(DaemonCase):
         )
 
     def _send(self, **options: Any) -> Any:
-        values = {
-            "size": None,
-            "bwlimit": None,
-            "replace": False,
-            "no_resume": False,
-            "retry": 0,
-            "mode": None,
-        }
+        values = {**OPTIONS, "size": None}
         return libvirt_transfer._Sending(self.settings, str(self.source), PLACE, **{**values, **options})
 
     def _receive(self, **options: Any) -> Any:

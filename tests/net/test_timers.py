@@ -238,7 +238,7 @@ class TokenBucketTests(SynchronousTestCase):
     def test_pace(self) -> None:
         """Who takes data waits until its share has passed, and says that it does."""
         told: list[bool] = []
-        pace = Pace(1000.0, self.clock, told.append)
+        pace = Pace(TokenBucket(1000.0, self.clock.seconds), self.clock, told.append)
         self.assertEqual(pace.batch_bytes, 250)
         self.successResultOf(Deferred.fromCoroutine(pace.spend(100)))
         waiting = Deferred.fromCoroutine(pace.spend(1150))
