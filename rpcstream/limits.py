@@ -101,8 +101,9 @@ class Limits:
     """... and goes on."""
     initial_credit_bytes: int = 4 * MIB
     """Credit of a new stream between rpcstream peers."""
-    largest_credit_bytes: int = 32 * MIB
-    """What a stream's credit may grow to, by measured round trip (Chromium's QUIC: 16 MiB)."""
+    largest_credit_bytes: int = 12 * MIB
+    """What a stream's credit may grow to, by measured round trip (Chromium's QUIC: 16 MiB); a consumer that
+    stops has at most so much waiting for it."""
     credit_budget_bytes: int = 512 * MIB
     """Credit of all streams of one process together: past it none grows; its first each has always."""
     send_high_bytes: int = 256 * KIB

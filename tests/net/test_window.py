@@ -38,7 +38,7 @@ class LatencyTests(PairTestCase):
         stream = self._far()
         data = self.pair.result_of(stream.read(limit_bytes=1 << 30))
         self.assertEqual(len(data), 192 * MIB)
-        self.assertEqual(stream.core_stream.receive_window, 32 * MIB)
+        self.assertEqual(stream.core_stream.receive_window, 12 * MIB)
         self.assertLess(self._round_trips(), 24)
 
     def test_no_latency(self) -> None:
@@ -78,7 +78,7 @@ class LatencyTests(PairTestCase):
             self.pair.pump()
         held = stream.core_stream.received_bytes - taken
         self.assertLessEqual(held, stream.core_stream.receive_window)
-        self.assertLessEqual(stream.core_stream.receive_window, 32 * MIB)
+        self.assertLessEqual(stream.core_stream.receive_window, 12 * MIB)
         stream.abort()
 
     def test_two_streams(self) -> None:
@@ -86,7 +86,7 @@ class LatencyTests(PairTestCase):
         fast = self._far()
         slow = self.pair.result_of(self.pair.client.open(Fetch("disk")))
         self.pair.result_of(fast.read(limit_bytes=1 << 30))
-        self.assertEqual(fast.core_stream.receive_window, 32 * MIB)
+        self.assertEqual(fast.core_stream.receive_window, 12 * MIB)
         self.assertEqual(slow.core_stream.receive_window, 4 * MIB)
         slow.abort()
 
