@@ -90,7 +90,7 @@ class Connection(Parts):
             self.activity += 1  # a large packet on a slow line is life, too
         return events
 
-    def take_fragment(self, data: bytes) -> Stream | None:
+    def take_fragment(self, data: bytes | memoryview) -> Stream | None:
         """
         The short way of what lies within one packet of a stream, as most of bulk
         data does; for anything else there is L{receive}.

@@ -89,6 +89,7 @@ class LaneLoop:
         self._is_told = False
         self._poll = select.poll()
         self._poll.register(self._event_fd, select.POLLIN)
+        self._polled = -1
         self.received_bytes = 0
         self._thread = threading.Thread(target=self._run, name="rpcstream lane", daemon=True)
 
@@ -205,11 +206,13 @@ class LaneLoop:
         if not count:
             return False
         self.received_bytes += count
-        core = self._core
+        core, data = self._core, view[:count]
         with core.lock:
-            events = core.receive(view[:count])
-            answers = core.take_outgoing()
-        self._output.controls.extend(answers)
+            stream = core.take_fragment(data)
+            # Most of bulk data lies within one packet.
+            events: list[Event] = core.receive(data) if stream is None else [StreamData(stream, data)]  # type: ignore[arg-type]
+            if core.outgoing:
+                self._output.controls.extend(core.take_outgoing())
         if job is not None and job.takes_data:
             job.filled(count)
         self._handle(events, view is self._scratch)
@@ -271,7 +274,9 @@ class LaneLoop:
         for wants in (self._read_wants, self._output.wants):
             if wants:
                 wanted |= select.POLLOUT if wants == WANT_WRITE else select.POLLIN
-        self._poll.register(self._channel.fileno, wanted)
+        if wanted != self._polled:
+            self._polled = wanted
+            self._poll.register(self._channel.fileno, wanted)
         job = self._job
         seconds = 1.0
         if job is not None:
