@@ -23,6 +23,7 @@ from rpcstream.bench.program import Begin, End, Sink, Sum
 from rpcstream.bench.waiting import together
 from rpcstream.limits import DEFAULT_LIMITS
 from rpcstream.net.connect import connect
+from rpcstream.services.loaded import keep_loaded
 from rpcstream.storage.sources import open_path
 
 IN_FLIGHT = 200
@@ -65,6 +66,7 @@ async def run(reactor: Any, what: str, port: str, size: str, pki: str = "", path
     if what in ("shared", "exclusive"):
         make_supplies(PIECE_BYTES, DEFAULT_LIMITS.exclusive_packet_bytes)
     holds = Holds(reactor)
+    keep_loaded()
     if holds_wanted():
         holds.start()
     async with connect(url, pki=pki or None, reactor=reactor) as connection:

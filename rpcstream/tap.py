@@ -23,6 +23,7 @@ from rpcstream.errors import ConfigurationError, RPCStreamError
 from rpcstream.services.config import load_config
 from rpcstream.services.connections import CONNECTION_COUNT
 from rpcstream.services.destination import destination_service
+from rpcstream.services.loaded import keep_loaded
 from rpcstream.services.source import DEFAULT_STATE, source_service
 from rpcstream.units import parse_rate
 
@@ -194,6 +195,7 @@ class _OneLineErrors(MultiService):
     def privilegedStartService(self) -> None:
         """Called by twistd: listen."""
         self._try(super().privilegedStartService)
+        keep_loaded()
 
     def startService(self) -> None:
         """Called by twistd: open what is needed."""

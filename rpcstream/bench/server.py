@@ -21,6 +21,7 @@ from rpcstream.bench.usage import TimedFiles, own_usage
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.service import RPCService, serve
 from rpcstream.net.threads import ThreadRunner
+from rpcstream.services.loaded import keep_loaded
 from rpcstream.services.policy import AllowAll
 from rpcstream.services.transfers import TransferResponders
 from rpcstream.storage.pool import Pool
@@ -68,6 +69,7 @@ def main(folder: str, socket: str = "") -> None:
     running: Any = reactor
     service = bench_service(running, Path(folder), socket=socket)
     holds = Holds(running)
+    keep_loaded()
 
     def tell_holds() -> None:
         holds.stop()

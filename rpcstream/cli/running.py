@@ -27,6 +27,7 @@ from rpcstream.cli.output import Output
 from rpcstream.errors import ConfigurationError
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.threads import ThreadRunner
+from rpcstream.services.loaded import keep_loaded
 
 __all__ = ["AGAIN", "AGAIN_WITH_RESUME", "LOG_VARIABLE", "Session", "leave", "run"]
 
@@ -104,6 +105,7 @@ class _Running:
         stopping.join(STOP_SECONDS)
 
     def _start(self, command: Callable[[Session], Coroutine[Any, Any, None]], session: Session) -> None:
+        keep_loaded()
         # After the reactor's own: those would stop it at once, in the middle of everything.
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from io import StringIO
@@ -152,7 +153,11 @@ class StartTests(TapCase):
     def test_started(self) -> None:
         """What can start does."""
         service: Any = makeService(self.options(*self.destination))
+        self.addCleanup(gc.unfreeze)
+        frozen_count = gc.get_freeze_count()
         service.privilegedStartService()
+        # What is loaded is not looked at again by the garbage collector, which would hold the reactor.
+        self.assertGreater(gc.get_freeze_count(), frozen_count + 1000)
         service.startService()
         (destination,) = list(service)
         self.assertEqual(len(destination.rpc.ports), 1)
