@@ -5,6 +5,7 @@ What the storage tests share: pools with small extents, and a transfer by hand.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -83,6 +84,18 @@ class StorageTestCase(SynchronousTestCase):
         """A file outside the pool."""
         path = self.directory / name
         path.write_bytes(content)
+        return path
+
+    def make_sparse_file(self, name: str, parts: Iterable[tuple[bool, int]]) -> Path:
+        """A file outside the pool; of each part: whether it is data, or else a hole, and its length."""
+        path = self.directory / name
+        with path.open("wb") as file:
+            for is_data, length in parts:
+                if is_data:
+                    file.write(random.Random(length).randbytes(length))
+                else:
+                    file.seek(length, os.SEEK_CUR)
+            file.truncate()
         return path
 
     def open_file(self, path: Path, **options: Any) -> FileSource:

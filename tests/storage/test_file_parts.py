@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 from pathlib import Path
 
@@ -44,14 +43,7 @@ class FilePartTests(StorageTestCase):
         digests: bool,
     ) -> None:
         """Any file, any extents held, any packet size: cut where bytes are, with their content and digest."""
-        path = self.directory / "file"
-        with path.open("wb") as file:
-            for is_data, length in parts:
-                if is_data:
-                    file.write(random.Random(length).randbytes(length))
-                else:
-                    file.seek(length, os.SEEK_CUR)
-            file.truncate()
+        path = self.make_sparse_file("file", parts)
         with (
             open_path(path, extent_bytes=EXTENT) as source,
             open_path(path, extent_bytes=EXTENT) as other,

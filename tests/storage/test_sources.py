@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import threading
 from pathlib import Path
 from unittest import TestCase
@@ -64,14 +63,7 @@ class FileTests(StorageTestCase):
         self, parts: list[tuple[bool, int]], skipped: set[int], packet_bytes: int, sparse: bool
     ) -> None:
         """Any file, any extents held, any packet size: the right bytes, pieces and digest."""
-        path = self.directory / "file"
-        with path.open("wb") as file:
-            for is_data, length in parts:
-                if is_data:
-                    file.write(random.Random(length).randbytes(length))
-                else:
-                    file.seek(length, os.SEEK_CUR)
-            file.truncate()
+        path = self.make_sparse_file("file", parts)
         content = path.read_bytes()
         with open_path(path, extent_bytes=EXTENT) as source:
             pieces = list(source.pieces(bitmap_of(skipped), packet_bytes, sparse=sparse))
