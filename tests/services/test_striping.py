@@ -318,14 +318,17 @@ class LossTests(StripeCase):
         url = self.serve()
         path = self.file(random_bytes(SIZE))
         for number in range(3):
+            # Another name each time: what is resumed might be done before it is cancelled.
+            chosen = {"name": f"file-{number}", "transfer_id": number.to_bytes(16, "big")}
             with open_path(path) as source:
-                going = Deferred.fromCoroutine(self.send_striped(url, source, bytes_per_second=48 * MIB))
+                sending = self.send_striped(url, source, bytes_per_second=16 * MIB, **chosen)
+                going = Deferred.fromCoroutine(sending)
                 await self.until(lambda number=number: len(self.dialed) == 2 * (number + 1))
                 await self.pause(0.05 * number)
                 going.cancel()
                 await self.assertFailure(going, Exception)
             await self.lanes_gone()
-            self.assertFalse((self.store / "a").exists())
+            self.assertFalse((self.store / chosen["name"]).exists())
             await self.until(
                 lambda: not any(partial.active for partial in self.service.pools["default"].partials())
             )
