@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from rpcstream.net.threads import InlineRunner, SerialRunner, ThreadRunner
@@ -117,6 +118,10 @@ class ThreadRunnerTests(TestCase):
         await self.assertFailure(late, CancelledError)
         gate.set()
         self.assertEqual(await runner.run(int, "8"), 8)
+        for _ in range(500):
+            if threading.active_count() <= before:
+                break
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
         self.assertLessEqual(threading.active_count(), before)
 
     def test_never_started(self) -> None:
