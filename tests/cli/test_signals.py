@@ -102,10 +102,12 @@ class SignalTests(RealCase):
         """A command whose thread is held by a pipe that says nothing ends all the same."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, writing)
-        process = self.start("send", "-", self.tls + "silent", stdin=reading)
+        process = self.start("send", "-", self.tls + "silent", "--json", stdin=reading)
         os.close(reading)
         os.write(writing, b"some")
-        time.sleep(1.5)
+        assert process.stdout is not None
+        while b'"started"' not in (line := process.stdout.readline()):
+            self.assertTrue(line, "it ended before it had begun")
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         finished = self.finish(process)
