@@ -50,6 +50,17 @@ class FramerTests(SynchronousTestCase):
         )
         self.assertEqual(pieces[1], b"abc")
 
+    def test_skip(self) -> None:
+        """What lies within a body is taken unseen; its last byte, and what is in no body, is not."""
+        framer = Framer()
+        self.assertIs(framer.skip(1), False)
+        framer.feed(raw(CALL, payload=bytes(10))[:-7])
+        self.assertIs(framer.skip(3), True)
+        self.assertIs(framer.skip(4), False)
+        self.assertIs(framer.skip(3), True)
+        self.assertEqual(_joined(framer.feed(b"x" + raw(CALL)))[:2], [b"x", END])
+        self.assertIs(framer.skip(1), False)
+
     def test_every_cut(self) -> None:
         """Two messages cut at each pair of bytes give the same."""
         data = raw(CALL, payload=b"abcdef") + raw(STREAM, 2, b"x")

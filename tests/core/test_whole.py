@@ -141,3 +141,4 @@ class WholeTests(SynchronousTestCase):
         server._link.admit = admit
         self.assertEqual(server.receive(raw(CALL, OK, serial=1) + raw(CALL, OK, serial=2)), [])
         self.assertEqual(server.take_outgoing(), [])
+        self.assertEqual(server.message_count, 1)
