@@ -183,6 +183,17 @@ class WriteTests(InPlaceCase):
         self.assertEqual(self.content(), b"o" * 12 * KIB + b"n" * 8 * KIB + bytes(KIB))
         self.assertEqual(writer.position, 21 * KIB)
 
+    def test_hole_up_to_the_end(self) -> None:
+        """A hole that ends where the volume does changes no size."""
+        files = FaultyFiles()
+        pool = Pool(self.store, files=files)
+        self.addCleanup(pool.close)
+        writer = pool.volumes.open_in_place("disk", 12 * KIB, None)
+        self.addCleanup(writer.abandon)
+        writer.write_hole(4 * KIB)
+        self.assertNotIn("ftruncate", files.calls)
+        self.assertEqual(self.content(), b"o" * 12 * KIB + bytes(4 * KIB))
+
     def test_hole_inside(self) -> None:
         """A hole makes zeros of what was there, and the rest stays."""
         writer = self.upload()
