@@ -44,11 +44,9 @@ class Channel(ABC):
     @ivar is_upset_by_reading: whether nothing should be read while a write waits to be
         tried again: if the peer asks for new keys just then, OpenSSL answers in the
         midst of the unfinished write, and breaks the connection (C{bad length}).
-    @ivar takes_files: whether L{write_file} can be used.
     """
 
     is_upset_by_reading = False
-    takes_files = False
 
     def __init__(self, handle: socket.socket) -> None:
         self._handle = handle
@@ -98,8 +96,6 @@ class Channel(ABC):
 
 class PlainChannel(Channel):
     """TCP or UNIX without TLS."""
-
-    takes_files = True
 
     def read(self, view: memoryview) -> tuple[int, int]:
         filled, size = 0, len(view)
