@@ -80,6 +80,13 @@ class FileOperations:
         """Allocate blocks for a range, which keeps its content."""
         system_calls.fallocate(fd, 0, offset, length)
 
+    def is_in_memory(self, fd: int) -> bool:
+        """Whether the file is on a tmpfs, which reserves a range by filling it with zeros."""
+        try:
+            return system_calls.file_system_type(fd) == system_calls.TMPFS
+        except OSError:
+            return False
+
     def free_bytes(self, fd: int) -> int:
         """What is left on the file system for such as us."""
         found = os.fstatvfs(fd)

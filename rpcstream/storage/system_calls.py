@@ -1,5 +1,5 @@
 """
-The Linux calls that Python 3.11's C{os} module lacks: fallocate, renameat2, sync_file_range.
+The Linux calls that Python 3.11's C{os} module lacks: fallocate, fstatfs, renameat2, sync_file_range.
 
 Only thin wrappers that raise C{OSError}; what they are used for is decided
 elsewhere.  Where the C library has not got them they fail with C{ENOSYS}, which
@@ -17,9 +17,11 @@ __all__ = [
     "KEEP_SIZE",
     "PUNCH_HOLE",
     "RENAME_EXCHANGE",
+    "TMPFS",
     "UNSUPPORTED",
     "WRITEBACK",
     "fallocate",
+    "file_system_type",
     "rename_exchange",
     "sync_file_range",
 ]
@@ -32,6 +34,9 @@ WRITEBACK = 0x02
 """SYNC_FILE_RANGE_WRITE: begin to write dirty pages, wait for nothing."""
 RENAME_EXCHANGE = 0x02
 """RENAME_EXCHANGE: the two names change places, atomically."""
+
+TMPFS = 0x01021994
+"""TMPFS_MAGIC: the type of a file system in memory."""
 
 UNSUPPORTED = frozenset(
     {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV, errno.ENOTTY, errno.EPERM}
@@ -52,6 +57,7 @@ def _function(name: str, *argument_types: Any) -> Any:
 _fallocate = _function(
     "fallocate64", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
 ) or _function("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fstatfs = _function("fstatfs", ctypes.c_int, ctypes.c_void_p)
 _renameat2 = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
@@ -78,6 +84,18 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     @raise OSError: as the system says; C{ENOSPC} when there is no room.
     """
     _check(_fallocate, fd, mode, offset, length)
+
+
+def file_system_type(fd: int) -> int:
+    """
+    fstatfs(2): the magic number of the file system that C{fd} is on.
+
+    @raise OSError: as the system says.
+    """
+    # It begins with the type, a word on most architectures; 512 bytes are more than any has.
+    found = (ctypes.c_ulong * 64)()
+    _check(_fstatfs, fd, ctypes.byref(found))
+    return int(found[0]) & 0xFFFFFFFF
 
 
 def rename_exchange(old: str, new: str, old_directory: int, new_directory: int) -> None:

@@ -154,14 +154,27 @@ class PartialTarget(Target):
         if sparse:
             return
         ranges = list(missing_ranges(self.extents.flags, size_bytes, self.extents.extent_bytes))
+        if not self._reserve(ranges) and files.free_bytes(self.fd) < sum(
+            stop - start for start, stop in ranges
+        ):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _reserve(self, ranges: list[tuple[int, int]]) -> bool:
+        """
+        @return: whether the space is ours now; if not, the file system cannot do it, or only
+            by writing everything, while the sender waits.
+        """
+        files = self.layout.files
+        if files.is_in_memory(self.fd):
+            return False
         try:
             for start, stop in ranges:
                 files.reserve(self.fd, start, stop - start)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
-            if files.free_bytes(self.fd) < sum(stop - start for start, stop in ranges):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            return False
+        return True
 
     def publish(self, record: Record, *, replace: bool, mode: int) -> None:
         files = self.layout.files

@@ -271,6 +271,9 @@ class PowerFiles(FileOperations):
     def reserve(self, fd: int, offset: int, length: int) -> None:
         grow(self.state, self._fds[fd], offset + length)
 
+    def is_in_memory(self, fd: int) -> bool:
+        return False
+
     def free_bytes(self, fd: int) -> int:
         return 1 << 40
 

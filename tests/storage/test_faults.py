@@ -20,6 +20,13 @@ CONTENT = os.urandom(EXTENT) + bytes(2 * EXTENT) + os.urandom(2 * EXTENT + 100)
 LIMITS = Limits(sync_bytes=EXTENT)
 
 
+class InMemoryFiles(FaultyFiles):
+    """On a tmpfs, wherever the tests run."""
+
+    def is_in_memory(self, fd: int) -> bool:
+        return True
+
+
 class FaultTests(StorageTestCase):
     """
     After every fault: the name shows the old or the whole new content; success
@@ -176,6 +183,18 @@ class FaultTests(StorageTestCase):
         files = FaultyFiles(fail_nth({"reserve"}, 0, errno.EOPNOTSUPP, for_good=True))
         pool = self.make_pool(files=files)
         self.begin(pool, size_bytes=len(CONTENT), sparse=False).remove()
+        with self.assertRaises(OSError) as caught:
+            self.begin(pool, size_bytes=1 << 44, sparse=False)
+        self.assertIn(caught.exception.errno, (errno.ENOSPC, errno.EFBIG))
+        self.assertEqual(self.state_names(), [])
+
+    def test_in_memory(self) -> None:
+        """A tmpfs would fill what it reserves with zeros: nothing is, and the free space is looked at."""
+        files = InMemoryFiles()
+        pool = self.make_pool(files=files)
+        receiving = self.begin(pool, size_bytes=len(CONTENT), sparse=False)
+        self.assertNotIn("reserve", files.calls)
+        receiving.remove()
         with self.assertRaises(OSError) as caught:
             self.begin(pool, size_bytes=1 << 44, sparse=False)
         self.assertIn(caught.exception.errno, (errno.ENOSPC, errno.EFBIG))

@@ -50,6 +50,18 @@ class FileTests(StorageTestCase):
             write_all(StuckFiles(), self.fd, b"x", 0)
         self.assertEqual(caught.exception.errno, errno.EIO)
 
+    def test_in_memory(self) -> None:
+        """A tmpfs is known by its type, as mount(8) tells it."""
+        with open("/proc/self/mounts", encoding="ascii", errors="replace") as mounts:
+            types = {words[1]: words[2] for words in (line.split() for line in mounts)}
+        places = [place for place in ("/dev/shm", "/proc", "/") if place in types]
+        self.assertIn("/proc", places)
+        for place in places:
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            self.addCleanup(os.close, fd)
+            self.assertEqual(FileOperations().is_in_memory(fd), types[place] == "tmpfs", place)
+        self.assertFalse(FileOperations().is_in_memory(-1))
+
     def test_zero_range(self) -> None:
         """Zeros with or without the help of the file system."""
         for code in (None, errno.EOPNOTSUPP):

@@ -41,12 +41,7 @@ class Channel(ABC):
     Used by one thread; only L{break_off} may come from another.
 
     @ivar fileno: what to poll.
-    @ivar is_upset_by_reading: whether nothing should be read while a write waits to be
-        tried again: if the peer asks for new keys just then, OpenSSL answers in the
-        midst of the unfinished write, and breaks the connection (C{bad length}).
     """
-
-    is_upset_by_reading = False
 
     def __init__(self, handle: socket.socket) -> None:
         self._handle = handle
@@ -66,10 +61,19 @@ class Channel(ABC):
         """
         Write some of C{view}.  If it must wait it is to be called with the same bytes again.
 
-        @param goes_on: more follows at once.
+        @param goes_on: more follows at once: this may wait for it.
         @return: how many bytes; or what to wait for.
         @raise ChannelLost: the peer takes no more.
         """
+
+    def flush(self) -> int:
+        """
+        Send what is left behind by L{read} (answers to a peer that asks for new keys).
+
+        @return: 0, or what to wait for.
+        @raise ChannelLost: the peer takes no more.
+        """
+        return 0
 
     def write_file(self, part: FilePart) -> int:
         """

@@ -196,8 +196,6 @@ class LaneLoop:
             return count > 0
         if self._is_paused or self._is_full() or (self._held and not self._go_on()):
             return False
-        if self._output.wants and self._channel.is_upset_by_reading and not self._output.is_stuck:
-            return False
         job = self._job
         view = self._scratch if job is None or not job.takes_data else job.room()
         if view is None:

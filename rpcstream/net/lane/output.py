@@ -4,7 +4,6 @@ What a lane writes: frames of the reactor between packets of a job.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 from rpcstream.errors import RPCStreamError
@@ -18,13 +17,6 @@ WRITES_A_TURN = 4
 """Packets written before it is looked what came in."""
 FIRST_RECORD_BYTES = 16 * 1024
 """A packet's header goes with so much of its data as fills one TLS record."""
-LEAST_WRITE_BYTES = 16 * 1024
-LARGEST_WRITE_BYTES = 1024 * 1024
-"""Least and most that is given to the channel at once."""
-SLOW_SECONDS = 0.1
-"""A write that waits for longer makes the next ones smaller."""
-STUCK_SECONDS = 10.0
-"""A write that waits for longer does not keep us from reading."""
 
 
 class Output:
@@ -44,19 +36,12 @@ class Output:
         self._unwritten: Data = memoryview(b"")
         self._rest: Data = memoryview(b"")
         self._job: Job | None = None
-        self._write_bytes = LEAST_WRITE_BYTES
-        self._stuck_at = 0.0
         self._is_end_sent = False
 
     @property
     def is_unwritten(self) -> bool:
         """Whether a write has begun."""
         return len(self._unwritten) > 0
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether a write waits so long that the peer's signs of life must be read all the same."""
-        return time.monotonic() - self._stuck_at > STUCK_SECONDS
 
     def answer_end(self) -> None:
         """
@@ -74,20 +59,16 @@ class Output:
         @return: whether anything was written; if not, C{wants} says why.
         @raise ChannelLost: the peer takes no more.
         """
-        self.wants = 0
-        for turn in range(WRITES_A_TURN):
+        self.wants = self._channel.flush()
+        for turn in range(0 if self.wants else WRITES_A_TURN):
             if not self._unwritten and not self._fill(job, is_closing):
                 return turn > 0
             count = self._write_some(self._unwritten)
             if count < 0:
                 self.wants = count
-                if not self._stuck_at:
-                    self._stuck_at = time.monotonic()
                 return turn > 0
             self._unwritten = self._unwritten[count:]
-            if not self._unwritten:
-                self._adapt()
-        return True
+        return not self.wants
 
     def _write_some(self, data: Data) -> int:
         """@return: how many bytes, or what to wait for."""
@@ -107,19 +88,10 @@ class Output:
                 self._job.source_failed(error)
             return bytes(len(part))
 
-    def _adapt(self) -> None:
-        """The slower the peer, the less at once: while a write is tried again nothing can be read."""
-        seconds = time.monotonic() - self._stuck_at if self._stuck_at else 0.0
-        self._stuck_at = 0.0
-        if seconds > SLOW_SECONDS:
-            self._write_bytes = max(LEAST_WRITE_BYTES, self._write_bytes // 2)
-        elif self._write_bytes < LARGEST_WRITE_BYTES:
-            self._write_bytes *= 2
-
     def _fill(self, job: Job | None, is_closing: bool) -> bool:
         """Find what is to be written next."""
         if self._rest:
-            self._unwritten, self._rest = self._rest[: self._write_bytes], self._rest[self._write_bytes :]
+            self._unwritten, self._rest = self._rest, memoryview(b"")
             return True
         if self.controls:
             frames = [self.controls.popleft() for _ in range(len(self.controls))]

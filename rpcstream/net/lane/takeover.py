@@ -8,8 +8,8 @@ lane is used.  No thread is started here.
 What makes it safe (each was seen to matter):
  - output that is still in the write aggregator, in TLS's memory BIO or in the TCP
    transport's buffer would be lost or come after later records: L{is_flushed};
- - Twisted reads a TLS connection until OpenSSL wants more, so its memory BIO is
-   empty then and parts of a record are inside the SSL object, which stays;
+ - the SSL object and its memory BIOs stay as they are, so that nothing is lost of
+   what has come or waits to go;
  - the descriptor is the same and stays non-blocking: the peer may send a
    KeyUpdate at any time, on which a blocking read would hang;
  - Twisted's TLS protocol keeps a stub in place of the SSL object, so that none
@@ -18,6 +18,7 @@ What makes it safe (each was seen to matter):
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
@@ -37,16 +38,21 @@ try:
 except ImportError:
     ffi = lib = None  # then L{is_supported} finds out
 
-_SYSTEM_ERROR = 0x80000000
-"""OpenSSL's mark of an error that the system told."""
-
 __all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "is_supported", "takes_files"]
 
 
-class TLSChannel(Channel):
-    """An SSL object that reads and writes the descriptor itself; used by one thread."""
+CHUNK_BYTES = 256 * 1024
+"""Most that is encrypted, sent or received at once."""
 
-    is_upset_by_reading = True
+
+class TLSChannel(Channel):
+    """
+    An SSL object between memory BIOs, and the socket; used by one thread.
+
+    Measured on two cores: OpenSSL on the socket itself takes a system call for each
+    record to send and two to read it, and wakes the peer for each.  Through memory,
+    256 KiB at once, both ends take a fifth to a half less of the processor.
+    """
 
     def __init__(self, connection: Any, handle: socket.socket) -> None:
         """
@@ -54,12 +60,16 @@ class TLSChannel(Channel):
         @param handle: non-blocking; it stays its owner's.
         """
         super().__init__(handle)
-        self._connection = connection  # owns the SSL object
+        self._connection = connection  # owns the SSL object, and that the BIOs
         self._ssl = connection._ssl
+        self._into_ssl, self._from_ssl = connection._into_ssl, connection._from_ssl
+        self._received = bytearray(CHUNK_BYTES)
+        self._encrypted = bytearray(2 * CHUNK_BYTES)
+        self._unsent = memoryview(b"")
+        self._accepted = 0
+        self._is_ending = False
         self._lost: ChannelLost | None = None
-        lib.SSL_set_fd(self._ssl, handle.fileno())
-        # That has freed the memory BIOs.
-        connection._into_ssl = connection._from_ssl = None
+        self._waiting = ffi.new("char **")
         # A large write is one call, during which others may run; buffers are kept between records.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_RELEASE_BUFFERS)
 
@@ -71,56 +81,107 @@ class TLSChannel(Channel):
         with ffi.from_buffer(view) as base:
             while filled < size:
                 result = read(ssl, base + filled, size - filled)
-                if result <= 0:
-                    return filled, self._why_not_read(result, filled)
-                filled += result
+                if result > 0:
+                    filled += result
+                    continue
+                try:
+                    self._check(result)
+                    wants = self._receive()
+                except ChannelLost as error:
+                    if not filled:
+                        raise
+                    self._lost = error
+                    wants = WANT_READ
+                if wants:
+                    return filled, wants
         return filled, 0
 
-    def _why_not_read(self, result: int, filled: int) -> int:
+    def _receive(self) -> int:
+        """
+        Move what has come to the SSL object.
+
+        @return: 0, or what to wait for.
+        """
+        if self._waiting_bytes() > CHUNK_BYTES:
+            # A peer that asks for ever new keys and does not read the answers.
+            return WANT_WRITE
         try:
-            return self._why(result)
-        except ChannelLost as error:
-            if not filled:
-                raise
-            self._lost = error
+            count = self._handle.recv_into(self._received)
+        except BlockingIOError:
             return WANT_READ
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+        if not count:
+            raise ChannelLost("unexpected end")
+        with ffi.from_buffer(self._received) as base:
+            if lib.BIO_write(self._into_ssl, base, count) != count:
+                raise ChannelLost("no memory")
+        return 0
 
     def write(self, view: memoryview, goes_on: bool = False) -> int:
-        with ffi.from_buffer(view) as base:
-            result: int = lib.SSL_write(self._ssl, base, len(view))
-        return result if result > 0 else self._why(result) or WANT_READ
+        if not self._accepted:
+            count = min(len(view), CHUNK_BYTES)
+            with ffi.from_buffer(view) as base:
+                result: int = lib.SSL_write(self._ssl, base, count)
+            if result <= 0:
+                self._check(result)
+                return self.flush() or WANT_READ
+            if goes_on and self._waiting_bytes() < CHUNK_BYTES:
+                return result
+            self._accepted = result
+        wants = self.flush()
+        if wants:
+            return wants
+        accepted, self._accepted = self._accepted, 0
+        return accepted
+
+    def flush(self) -> int:
+        while True:
+            while self._unsent:
+                try:
+                    count = self._handle.send(self._unsent)
+                except BlockingIOError:
+                    return WANT_WRITE
+                except OSError as error:
+                    raise ChannelLost(os.strerror(error.errno or 0)) from None
+                self._unsent = self._unsent[count:]
+            if not self._waiting_bytes():
+                return 0
+            with ffi.from_buffer(self._encrypted) as base:
+                count = lib.BIO_read(self._from_ssl, base, len(self._encrypted))
+            self._unsent = memoryview(self._encrypted)[:count]
+
+    def _waiting_bytes(self) -> int:
+        """What the SSL object wants to be sent."""
+        count: int = lib.BIO_get_mem_data(self._from_ssl, self._waiting)
+        return count
 
     def end(self) -> int:
-        result = lib.SSL_shutdown(self._ssl)
-        return 0 if result >= 0 else self._why(result)
+        if not self._is_ending:
+            self._is_ending = True
+            result = lib.SSL_shutdown(self._ssl)
+            if result < 0:
+                self._check(result)
+        return self.flush()
 
-    def _why(self, result: int) -> int:
-        """
-        @return: what a call waits for.
-        @raise ChannelLost: nothing more will come.
-        """
+    def _check(self, result: int) -> None:
+        """@raise ChannelLost: a call did not only want more from the peer."""
         error = lib.SSL_get_error(self._ssl, result)
         if error == lib.SSL_ERROR_WANT_READ:
-            return WANT_READ
-        if error == lib.SSL_ERROR_WANT_WRITE:
-            return WANT_WRITE
+            return
         if error == lib.SSL_ERROR_ZERO_RETURN:
             raise ChannelLost("", in_order=True)
-        number = ffi.errno
-        queue = []
+        reasons = []
         while (code := lib.ERR_get_error()) != 0:
-            queue.append(_reason(code))
-        text = ", ".join(queue) or (os.strerror(number) if number else "unexpected end")
-        raise ChannelLost(text)
+            reason = lib.ERR_reason_error_string(code)
+            reasons.append(f"error {code:#x}" if reason == ffi.NULL else _text(ffi.string(reason)))
+        with contextlib.suppress(ChannelLost):
+            self.flush()  # the alert that tells the peer
+        raise ChannelLost(", ".join(reasons) or "unexpected end")
 
 
-def _reason(code: int) -> str:
-    """What an entry of OpenSSL's error queue says; some are the system's own numbers."""
-    reason = lib.ERR_reason_error_string(code)
-    if reason != ffi.NULL:
-        text: str = ffi.string(reason).decode("ascii", "replace")
-        return text
-    return os.strerror(code & ~_SYSTEM_ERROR) if code & _SYSTEM_ERROR else f"error {code:#x}"
+def _text(reason: bytes) -> str:
+    return reason.decode("ascii", "replace")
 
 
 class _Gone:
