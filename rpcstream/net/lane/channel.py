@@ -24,6 +24,9 @@ WANT_WRITE: Final = -2
 """... before it is writable."""
 
 
+UNIX_BUFFER_BYTES = 4 * 1024 * 1024
+
+
 class ChannelLost(Exception):
     """
     Nothing more can be read or written.
@@ -101,23 +104,24 @@ class Channel(ABC):
 class PlainChannel(Channel):
     """TCP or UNIX without TLS."""
 
+    def __init__(self, handle: socket.socket) -> None:
+        super().__init__(handle)
+        self._is_full = False
+        if handle.family == socket.AF_UNIX:
+            # As much as the system allows: the default is half of that, and makes each end wait for the other.
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
+
     def read(self, view: memoryview) -> tuple[int, int]:
-        filled, size = 0, len(view)
-        while filled < size:
-            try:
-                count = self._handle.recv_into(view[filled:])
-            except BlockingIOError:
-                return filled, WANT_READ
-            except OSError as error:
-                if filled:
-                    return filled, WANT_READ
-                raise ChannelLost(os.strerror(error.errno or 0)) from None
-            if not count:
-                if filled:
-                    return filled, WANT_READ
-                raise ChannelLost("", in_order=True)
-            filled += count
-        return filled, 0
+        try:
+            count = self._handle.recv_into(view)
+        except BlockingIOError:
+            return 0, WANT_READ
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+        if not count:
+            raise ChannelLost("", in_order=True)
+        # Less than asked for was all there is: polling is no dearer than asking once more.
+        return count, 0 if count == len(view) else WANT_READ
 
     def write(self, view: memoryview, goes_on: bool = False) -> int:
         try:
@@ -128,8 +132,13 @@ class PlainChannel(Channel):
             raise ChannelLost(os.strerror(error.errno or 0)) from None
 
     def write_file(self, part: FilePart) -> int:
+        if self._is_full:
+            self._is_full = False
+            return WANT_WRITE
         try:
-            return part.send_to(self.fileno)
+            count = part.send_to(self.fileno)
+            self._is_full = 0 < count < len(part)
+            return count
         except BlockingIOError:
             return WANT_WRITE
         except (OSError, BadState):
