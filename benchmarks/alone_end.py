@@ -56,22 +56,36 @@ async def load(bench: Bench, seconds: str, runs: str) -> dict[str, Any]:
 
 
 async def stream(bench: Bench, seconds: str, runs: str, round_trip_ms: str) -> dict[str, Any]:
-    """Both ways in turn; the packets of the stream are what they are by default."""
+    """
+    A stream over either lane, and a call per 64 KiB, in turn; packets as they are by default.
+
+    Each has a connection of its own: one that a worker has taken over makes no more calls.
+    """
     trip = float(round_trip_ms)
-    ways = {Mode.STREAM: DEFAULT_LIMITS.packet_bytes, Mode.CALL: CALL_BYTES}
+    ways = {
+        Mode.EXCLUSIVE: DEFAULT_LIMITS.exclusive_packet_bytes,
+        Mode.STREAM: DEFAULT_LIMITS.packet_bytes,
+        Mode.CALL: CALL_BYTES,
+    }
+    make_supplies(PIECE_BYTES, *ways.values())
     rates: dict[Mode, list[float]] = {mode: [] for mode in ways}
     with bench.far_end() as far_end:
-        async with far_end.connect(round_trip_ms=trip) as connection:
-            for mode, packet_bytes in ways.items():
-                await prove(connection, mode, packet_bytes, MIB)
-            with bench.watched():
-                for number in range(int(runs)):
-                    for mode in list(ways) if number % 2 else reversed(list(ways)):
+        for number in range(int(runs) + 1):
+            for mode in list(ways) if number % 2 else reversed(list(ways)):
+                async with far_end.connect(round_trip_ms=trip) as connection:
+                    if not number:
+                        await prove(connection, mode, ways[mode], MIB)
+                        continue
+                    with bench.watched():
                         moved = await move(connection, mode, ways[mode], float(seconds))
-                        rates[mode].append(moved.bytes_per_second)
+                    rates[mode].append(moved.bytes_per_second)
+    calls = rates[Mode.CALL]
     return {
         "round_trip_ms": trip,
-        "ratios": [one / other for one, other in zip(*rates.values(), strict=True)],
+        "ratios": {
+            lane: [one / other for one, other in zip(rates[mode], calls, strict=True)]
+            for lane, mode in (("exclusive", Mode.EXCLUSIVE), ("shared", Mode.STREAM))
+        },
         "rates": {mode.value: [round(rate) for rate in found] for mode, found in rates.items()},
     }
 

@@ -82,6 +82,7 @@ _LOOP = "bare pyOpenSSL loop"
 _FILES = "exclusive lane, TLS, file to file, digest and fsync"
 _PLAIN = "plain TCP, UNIX socket"
 _CALLS = "calls"
+_STREAM = "a stream against a call per 64 KiB"
 
 TARGETS = (
     Target("exclusive lane, TLS, memory to memory", "bare blocking pyOpenSSL loop",
@@ -103,8 +104,10 @@ TARGETS = (
     Target("calls while 8 streams fill the same connection", "p99 of a call", "load-p99", 25.0, True, "ms"),
     Target("calls while 8 streams fill the same connection", "streams: their rate without calls",
            "load-keeps", 0.9),
-    Target("a stream against a call per 64 KiB", "no latency", "stream-0", 1.5),
-    Target("a stream against a call per 64 KiB", "round trip of 10 ms", "stream-10", 50.0),
+    Target(_STREAM, "no latency, exclusive lane", "stream-0-exclusive", 1.5),
+    Target(_STREAM, "no latency, shared lane", "stream-0-shared", 1.5),
+    Target(_STREAM, "round trip of 10 ms, exclusive lane", "stream-10-exclusive", 50.0),
+    Target(_STREAM, "round trip of 10 ms, shared lane", "stream-10-shared", 50.0),
     Target("memory", "any one transfer, either end, over idle", "memory-transfer", 32 * MIB, True, "bytes"),
     Target("memory", "an idle connection", "memory-idle", 100 * KIB, True, "bytes"),
     Target("memory", "a shared stream that nobody consumes: spool", "memory-spool", 4 * MIB, True, "bytes"),
@@ -175,7 +178,7 @@ def _alone_figures(name: str, part: dict[str, Any]) -> dict[str, Figure]:
         return {name: _figure([part["bytes_per_connection"]])}
     if name == "memory-spool":
         return {name: _figure([part["spool_bytes"]])}
-    return {name: _figure(part["ratios"] if "ratios" in part else part["values"])}
+    return {f"{name}-{lane}": _figure(ratios) for lane, ratios in part["ratios"].items()}
 
 
 def _figure_of_worst(values: list[float]) -> Figure:
@@ -187,7 +190,7 @@ def verdicts(run: dict[str, Any]) -> list[tuple[Target, Figure, str]]:
     figures = figures_of(run)
     found = []
     for target in TARGETS:
-        figure = figures.get(target.figure) or figures.get(target.figure.partition("-")[0])
+        figure = figures.get(target.figure) or figures.get(target.figure.rpartition("-")[0])
         if figure is None or figure.problem:
             figure = Figure(problem=figure.problem if figure else "not measured in this run")
             found.append((target, figure, figure.problem))

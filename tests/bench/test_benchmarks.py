@@ -163,6 +163,7 @@ class BenchmarksTests(TestCase):
             "memory-idle": {"bytes_per_connection": 1024},
             "memory-transfer": {"rows": [{"growth_bytes": {"sender": 1, "receiver": 64 << 20}}]},
             "stream-0": {"problem": "not measured: failed: y"},
+            "stream-10": {"ratios": {"exclusive": [49.0, 50.0, 99.0], "shared": [25.0]}},
         }
         found = {
             target.figure: verdict
@@ -175,13 +176,16 @@ class BenchmarksTests(TestCase):
         self.assertEqual(found["load-p99"], "**0.50 of the target**")
         self.assertEqual((found["load-keeps"], found["memory-idle"], found["holds"]), ("met",) * 3)
         self.assertEqual(found["memory-transfer"], "**0.50 of the target**")
-        self.assertEqual(found["stream-0"], "not measured: failed: y")
-        self.assertEqual(found["stream-10"], "not measured in this run")
+        self.assertEqual(found["stream-0-shared"], "not measured: failed: y")
+        self.assertEqual(found["stream-10-exclusive"], "met")
+        self.assertEqual(found["stream-10-shared"], "**0.50 of the target**")
+        self.assertEqual(found["memory-spool"], "not measured in this run")
 
     def test_targets_are_measured(self) -> None:
         """Every target looks at something that a run measures."""
         contestants = {f"{group}/{each.name}" for each in self.contestants() for group in each.groups}
-        alone = {"load-p99", "load-keeps", "holds", *NAMES}
+        lanes = {f"stream-{trip}-{lane}" for trip in (0, 10) for lane in ("exclusive", "shared")}
+        alone = {"load-p99", "load-keeps", "holds", *NAMES, *lanes}
         # Measured where it is worked on.
         elsewhere = {"rate/files-narrow"}
         self.assertEqual({each.figure for each in TARGETS} - contestants - alone - elsewhere, set())
