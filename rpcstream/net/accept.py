@@ -4,7 +4,8 @@ How a server takes TLS connections: ClientHello, handshake, confirmation.
 What lives here: the factory behind a TLS port, the protocol that reads the
 ClientHello, the deadline, the limits of handshakes, one log line for each refusal.
 What must not: TLS settings (L{rpcstream.net.tls}), the byte
-(L{rpcstream.net.confirmation}), or anything after it.
+(L{rpcstream.net.confirmation}), whose turn it is (L{rpcstream.net.handshake}), or
+anything after it.
 
 The wrapped factory hears of a connection when it is confirmed, not before: what a
 stranger can do costs a socket, 16 KiB and a timer.
@@ -36,6 +37,7 @@ from rpcstream.errors import ConfigurationError, ProtocolViolation
 from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client_hello import ClientHelloReader
 from rpcstream.net.confirmation import ServerConfirmation
+from rpcstream.net.handshake import Handshake, budget_of
 from rpcstream.net.identity import Principal, principal_of
 from rpcstream.net.pki import Pki
 from rpcstream.net.refusal import Refusal, explain_end
@@ -146,8 +148,8 @@ class TLSServerFactory(Factory):
         if not self._pending_of[arrival.host]:
             del self._pending_of[arrival.host]
 
-    def tls_for(self, confirmation: ServerConfirmation) -> TLSMemoryBIOProtocol:
-        return self._tls.protocol(self._tls, confirmation)
+    def handshake_with(self, confirmation: ServerConfirmation) -> Handshake:
+        return Handshake(budget_of(self.reactor), self._tls, confirmation)
 
     def contexts(self) -> ServerContexts:
         """
@@ -225,7 +227,7 @@ class TLSServerFactory(Factory):
 class _Arrival(Protocol):
     """
     A connection before its confirmation: first it is the TCP transport's protocol and
-    reads the ClientHello; then TLS takes that place, and this keeps the deadline.
+    reads the ClientHello; then the handshake takes that place, and this keeps the deadline.
 
     @ivar host: the peer's address.
     """
@@ -238,7 +240,7 @@ class _Arrival(Protocol):
         self._reader: ClientHelloReader | None = ClientHelloReader()
         self._refusal: Refusal | None = None
         self._deadline: IDelayedCall | None = None
-        self._tls: TLSMemoryBIOProtocol | None = None
+        self._handshake: Handshake | None = None
         self._address: Any = None
 
     def connectionMade(self) -> None:
@@ -267,11 +269,11 @@ class _Arrival(Protocol):
         self._reader = None
         context = self._server.contexts().choose(hello)
         confirmation = ServerConfirmation(context, self._server.welcome, self._finished, self._refused_late)
-        tls = self._tls = self._server.tls_for(confirmation)
-        # From here on the transport's protocol is Twisted's, and this only keeps the time.
-        self.transport.protocol = tls
-        tls.makeConnection(self.transport)
-        tls.dataReceived(bytes(reader.received))
+        handshake = self._handshake = self._server.handshake_with(confirmation)
+        # From here on that is the transport's protocol, and this only keeps the time.
+        self.transport.protocol = handshake
+        handshake.makeConnection(self.transport)  # type: ignore[no-untyped-call]
+        handshake.dataReceived(bytes(reader.received))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._finished(explain_end(reason, "client", "its ClientHello"))
@@ -279,7 +281,7 @@ class _Arrival(Protocol):
     def refuse(self, refusal: Refusal) -> None:
         """Abort the connection."""
         self._refusal = self._refusal or refusal
-        (self._tls or self.transport).abortConnection()
+        (self._handshake or self.transport).abortConnection()
 
     def _refused_late(self, refusal: Refusal) -> None:
         self._refusal = refusal
@@ -293,7 +295,7 @@ class _Arrival(Protocol):
 
     def _expired(self) -> None:
         self._deadline = None
-        what = "the ClientHello" if self._tls is None else "the TLS handshake"
+        what = "the ClientHello" if self._handshake is None else "the TLS handshake"
         seconds = self._server.limits.handshake_seconds
         self.refuse(Refusal("tls-timeout", f"the client did not finish {what} within {seconds:g} s"))
 
@@ -302,7 +304,7 @@ class _Arrival(Protocol):
         if deadline is not None:
             deadline.cancel()
         self._server.left(self)
-        self._tls = None
+        self._handshake = None
         if refusal is not None:
             self._server.report(self._refusal or refusal, self._address)
 

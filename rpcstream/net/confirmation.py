@@ -6,9 +6,9 @@ certificate.  The server therefore says by this byte that the connection may be
 used, and nobody is called connected before (wire-protocol.md, section 5.2).
 
 What lives here: the two protocols that TLS wraps while that lasts.  Each then puts
-the real protocol in its own place, so that afterwards Twisted's TLS protocol calls
-the real one directly: nothing of ours stays in the path of the data.  What must not:
-deciding who is good (L{rpcstream.net.tls}), listening and connecting.
+the real protocol in its own place, and Twisted's TLS protocol in that of the
+L{handshake<rpcstream.net.handshake>}: nothing of ours stays in the path of the data.
+What must not: deciding who is good (L{rpcstream.net.tls}), listening and connecting.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ _log = Logger()
 
 
 def _replace(gate: Protocol, tls: TLSMemoryBIOProtocol, protocol: IProtocol) -> None:
-    """Put the real protocol where C{gate} was, and connect it."""
+    """Put the real protocol where C{gate} was, TLS where its handshake was read, and connect."""
     tls.wrappedProtocol = protocol
+    bottom: Any = tls.transport
+    bottom.protocol = tls
     gate.transport = None
     protocol.makeConnection(tls)
 
@@ -111,7 +113,7 @@ class ClientConfirmation(Protocol):
     @ivar verdict: what verification finds.
     """
 
-    transport: TLSMemoryBIOProtocol | None
+    transport: Any
 
     def __init__(
         self,
@@ -156,6 +158,9 @@ class ClientConfirmation(Protocol):
         return self._waiting
 
     def connectionMade(self) -> None:
+        # Called twice: by the handshake, and by TLS when it begins.
+        if self._deadline is not None:
+            return
         tune_socket(self.transport, self._limits)
         self._deadline = self._reactor.callLater(self._limits.handshake_seconds, self._expired)
 

@@ -4,6 +4,7 @@ C{connect}: from a URL to a usable connection.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rpcstream.limits import DEFAULT_LIMITS, Limits
 from rpcstream.net.client import ClientConnection
 from rpcstream.net.endpoints import client_endpoint
 from rpcstream.net.flow_responders import FEATURES, FLOW_VERSION, SOFTWARE
+from rpcstream.net.handshake import budget_of
 from rpcstream.net.lane.negotiation import lane_features
 from rpcstream.net.link import Link
 from rpcstream.net.opening import Opening
@@ -70,7 +72,11 @@ def connect(
     async def run() -> ClientConnection:
         endpoint: Any = target
         if isinstance(target, str):
-            endpoint = client_endpoint(reactor, parse_url(target), pki=pki, insecure=insecure, limits=limits)
+            make = partial(
+                client_endpoint, reactor, parse_url(target), pki=pki, insecure=insecure, limits=limits
+            )
+            # Reading certificates and keys takes as long as a step of a handshake.
+            endpoint = await budget_of(reactor).call(make)
         table = Responders(*responders, partial=True) if responders else None
         connection = ClientConnection(reactor, used_runner, limits, table)
         try:

@@ -43,6 +43,7 @@ from zope.interface import implementer
 from rpcstream.errors import ConfigurationError, ConnectRefused
 from rpcstream.limits import Limits
 from rpcstream.net.confirmation import ClientConfirmation
+from rpcstream.net.handshake import Handshake, budget_of
 from rpcstream.net.identity import printable
 from rpcstream.net.pki import Pki
 from rpcstream.net.tls import client_connection, client_context, indication_of
@@ -108,15 +109,16 @@ class TLSClientEndpoint:
             except ConfigurationError:
                 return fail(Failure())
             self._stamp = stamp
-        gates = _GateFactory(self, protocolFactory)
-        factory = TLSMemoryBIOFactory(
-            _Creator(self._context, self._indication), True, gates, clock=self._reactor
+        tls = TLSMemoryBIOFactory(
+            _Creator(self._context, self._indication), True, protocolFactory, clock=self._reactor
         )
-        connecting = self._endpoint.connect(factory)
+        connecting = self._endpoint.connect(_HandshakeFactory(self, protocolFactory, tls))
         return connecting.addCallbacks(_confirmed, _refused, errbackArgs=(self.url, self._limits))
 
-    def gate(self, factory: IProtocolFactory, address: IAddress | None) -> ClientConfirmation:
-        return ClientConfirmation(
+    def handshake(
+        self, tls: TLSMemoryBIOFactory, factory: IProtocolFactory, address: IAddress | None
+    ) -> Handshake:
+        confirmation = ClientConfirmation(
             self._reactor,
             self.url.host,
             self.url.where,
@@ -124,6 +126,7 @@ class TLSClientEndpoint:
             lambda: factory.buildProtocol(cast(IAddress, address)),
             self._remedy,
         )
+        return Handshake(budget_of(self._reactor), tls, confirmation)
 
     def _remedy(self) -> str:
         if not self.pki.has_credentials("client"):
@@ -134,14 +137,17 @@ class TLSClientEndpoint:
         return "; ".join(self.pki.faults("client")) or "the server's log says why"
 
 
-class _GateFactory(Factory):
-    """Makes what TLS wraps until the server has confirmed."""
+class _HandshakeFactory(Factory):
+    """Makes what TCP has as its protocol until the server has confirmed."""
 
     noisy = False
 
-    def __init__(self, endpoint: TLSClientEndpoint, factory: IProtocolFactory) -> None:
+    def __init__(
+        self, endpoint: TLSClientEndpoint, factory: IProtocolFactory, tls: TLSMemoryBIOFactory
+    ) -> None:
         self._endpoint = endpoint
         self._factory = factory
+        self._tls = tls
 
     def startFactory(self) -> None:
         self._factory.doStart()
@@ -149,8 +155,8 @@ class _GateFactory(Factory):
     def stopFactory(self) -> None:
         self._factory.doStop()
 
-    def buildProtocol(self, addr: IAddress | None) -> ClientConfirmation:
-        return self._endpoint.gate(self._factory, addr)
+    def buildProtocol(self, addr: IAddress | None) -> Handshake:
+        return self._endpoint.handshake(self._tls, self._factory, addr)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -176,8 +182,8 @@ def _transport_endpoint(reactor: Any, url: Url, limits: Limits) -> IStreamClient
     return kind(reactor, url.host, url.port, seconds)
 
 
-def _confirmed(tls: Any) -> Deferred[IProtocol]:
-    return cast(ClientConfirmation, tls.wrappedProtocol).when_confirmed()
+def _confirmed(handshake: Any) -> Deferred[IProtocol]:
+    return cast(ClientConfirmation, handshake.confirmation).when_confirmed()
 
 
 def _refused(failure: Failure, url: Url, limits: Limits) -> Failure:
