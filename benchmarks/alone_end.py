@@ -37,6 +37,7 @@ from rpcstream.bench.usage import TimedFiles
 from rpcstream.bench.waiting import together
 from rpcstream.limits import DEFAULT_LIMITS, MIB
 from rpcstream.net.threads import ThreadRunner
+from rpcstream.services.loaded import keep_loaded
 from rpcstream.services.receiving import ReceiveOptions, receive
 from rpcstream.storage.pool import Pool
 
@@ -160,6 +161,7 @@ async def run(reactor: Any, what: str, *words: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bm-alone-"))
     try:
         bench = Bench(reactor, runner, folder)
+        keep_loaded()
         found = await roles[what](bench, *words)
         found["holds"] = bench.take_holds()
     finally:
