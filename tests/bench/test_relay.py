@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 from unittest import TestCase
 
 from rpcstream.bench import relay as module
-from rpcstream.bench.relay import Relay
+from rpcstream.bench import splicing
+from rpcstream.bench.relay import DelayingRelay
 
 
 class RelayTests(TestCase):
@@ -21,7 +24,7 @@ class RelayTests(TestCase):
     def setUp(self) -> None:
         self.target = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.target.close)
-        self.relay = Relay(self.target.getsockname()[1], self.ROUND_TRIP_SECONDS)
+        self.relay = DelayingRelay(self.target.getsockname()[1], self.ROUND_TRIP_SECONDS)
         self.is_over = False
         thread = threading.Thread(target=self.turn)
         thread.start()
@@ -55,8 +58,11 @@ class RelayTests(TestCase):
 
     def test_content_and_half_close(self) -> None:
         """Much data arrives whole, and its end after it; the other way stays open till its own."""
+        self.check_content(8 << 20)
+
+    def check_content(self, size: int) -> None:
         near, far = self.connect()
-        data = os.urandom(8 << 20)
+        data = os.urandom(size)
 
         def send() -> None:
             near.sendall(data)
@@ -74,11 +80,58 @@ class RelayTests(TestCase):
         self.assertEqual(near.recv(100), b"thanks")
         self.assertEqual(near.recv(100), b"")
 
+    def limit(self, where: Any, name: str, value: int) -> None:
+        self.addCleanup(setattr, where, name, getattr(where, name))
+        setattr(where, name, value)
+
     def test_full(self) -> None:
         """With too much on its way, reading waits until there is room."""
-        self.addCleanup(setattr, module, "HELD_BYTES", module.HELD_BYTES)
-        module.HELD_BYTES = 1 << 16
-        self.test_content_and_half_close()
+        self.limit(module, "HELD_BYTES", 1 << 16)
+        self.check_content(1 << 20)
+
+    def test_pipes_full(self) -> None:
+        """Full pipes, which small pieces soon fill: others are used, and not too many."""
+        self.limit(splicing, "PIPE_BYTES", 4096)
+        self.limit(splicing, "PIPE_COUNT", 4)
+        self.check_content(1 << 20)
+
+    def test_held_back(self) -> None:
+        """Who sends to a target that takes nothing is held back, and nothing is lost."""
+        self.limit(module, "HELD_BYTES", 1 << 20)
+        near, far = self.connect()
+        near.settimeout(0.5)
+        sent = 0
+        with self.assertRaises(TimeoutError):
+            while True:
+                sent += near.send(bytes(1 << 20))
+        self.assertEqual(max(way.held_bytes for way in self.relay.ways), 1 << 20)
+        near.shutdown(socket.SHUT_WR)
+        received = 0
+        while piece := far.recv(1 << 20):
+            received += len(piece)
+        self.assertEqual(received, sent)
+
+    def test_under_load(self) -> None:
+        """Nothing is early among much, either: whatever comes within one step waits for the last of it."""
+        near, far = self.connect()
+        record = struct.Struct("d65528x")
+
+        def send() -> None:
+            for _ in range(200):
+                near.sendall(record.pack(time.monotonic()))
+                time.sleep(0.0005)
+            near.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        took = []
+        with far.makefile("rb") as file:
+            while first := file.read(8):
+                took.append(time.monotonic() - struct.unpack("d", first)[0])
+                file.read(record.size - 8)
+        sender.join()
+        self.assertEqual(len(took), 200)
+        self.assertGreaterEqual(min(took), self.ROUND_TRIP_SECONDS / 2)
 
     def test_reset(self) -> None:
         """A connection that is reset at one end is closed at the other."""
