@@ -2,8 +2,8 @@
 A relay that delays: C{python -m rpcstream.bench.relay PORT ROUND_TRIP_MS}.
 
 A process of its own, so that it takes no time from the ends.  Each way takes
-half of the round trip, never less; under load a tenth more on average, and up to a
-fifth.  Nothing else is limited.  It prints one line of JSON, its port, and ends with its parent.
+half of the round trip, never less; under load up to a fifth more.  Nothing else is
+limited.  It prints one line of JSON, its port, and ends with its parent.
 """
 
 from __future__ import annotations

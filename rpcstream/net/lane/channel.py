@@ -108,7 +108,7 @@ class PlainChannel(Channel):
         super().__init__(handle)
         self._is_full = False
         if handle.family == socket.AF_UNIX:
-            # As much as the system allows: the default is half of that, and makes each end wait for the other.
+            # As much as the system allows: with the default each end waits for the other.
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
 
     def read(self, view: memoryview) -> tuple[int, int]:
