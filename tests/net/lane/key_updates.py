@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import select
 import socket
 import ssl
@@ -16,13 +17,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KeyUpdateRelay", "can_update_keys"]
+__all__ = ["KeyUpdateRelay", "can_update_keys", "client_context", "update_keys"]
 
 _UPDATE_REQUESTED = 1
 _PIECE_BYTES = 16 * 1024
 _WAITING_BYTES = 1024 * 1024
 
 
+@functools.cache
 def _library() -> Any:
     """The libssl that Python's own ssl module has loaded."""
     with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
@@ -49,6 +51,32 @@ def can_update_keys() -> bool:
     return True
 
 
+def client_context(pki: Path) -> ssl.SSLContext:
+    """Of a client with a certificate of that directory."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(pki / "clientcert.pem", pki / "clientkey.pem")
+    context.load_verify_locations(pki / "cacert.pem")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    return context
+
+
+def update_keys(connection: ssl.SSLSocket) -> bool:
+    """
+    Ask the peer for new keys.
+
+    @return: whether that went; not while a record is half written: OpenSSL refuses it then.
+    @raise ssl.SSLWantWriteError: the socket takes nothing now.
+    """
+    library = _library()
+    if library.SSL_key_update(_pointer(connection), _UPDATE_REQUESTED) == 1:
+        connection.do_handshake()
+        return True
+    # Or Python would take the refusal for that of its next call.
+    library.ERR_clear_error()
+    return False
+
+
 class KeyUpdateRelay:
     """
     One connection, in a thread.
@@ -63,13 +91,10 @@ class KeyUpdateRelay:
         self.error: OSError | None = None
         self._target = target
         self._every_bytes = every_bytes
-        self._library = _library()
         self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server.load_cert_chain(pki / "servercert.pem", pki / "serverkey.pem")
         self._server.num_tickets = 0
-        self._client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._client.load_cert_chain(pki / "clientcert.pem", pki / "clientkey.pem")
-        self._client.check_hostname = False
+        self._client = client_context(pki)
         for context in (self._server, self._client):
             context.load_verify_locations(pki / "cacert.pem")
             context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -127,14 +152,7 @@ class KeyUpdateRelay:
             if moved >= self._every_bytes:
                 moved = 0
                 for side in other:
-                    self._update(side)
-
-    def _update(self, side: ssl.SSLSocket) -> None:
-        """Not while a record is half written: OpenSSL refuses it then."""
-        if self._library.SSL_key_update(_pointer(side), _UPDATE_REQUESTED) == 1:
-            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                side.do_handshake()
-            self.update_count += 1
-        else:
-            # Or Python would take the refusal for that of its next call.
-            self._library.ERR_clear_error()
+                    try:
+                        self.update_count += update_keys(side)
+                    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                        self.update_count += 1  # it is under way
