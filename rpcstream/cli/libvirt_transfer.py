@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.task import deferLater
 
 from rpcstream.cli.dialing import with_retries
 from rpcstream.cli.following import Following
@@ -24,7 +25,7 @@ from rpcstream.libvirt.pool import Pool
 from rpcstream.libvirt.striping import stripes_of, upload_striped
 from rpcstream.libvirt.volume import Volume
 from rpcstream.net.progress import Progress
-from rpcstream.programs.remote import NoVolume, VolumeType
+from rpcstream.programs.remote import NoVolume, OperationInvalid, VolumeType
 from rpcstream.storage.pipes import PipeSource
 from rpcstream.storage.sources import open_path
 from rpcstream.units import format_rate, format_seconds, format_size
@@ -32,6 +33,9 @@ from rpcstream.units import format_rate, format_seconds, format_size
 __all__ = ["receive_volume", "send_volume"]
 
 _AGAIN = "run the command again: libvirt cannot go on where it stopped"
+_IN_USE_SECONDS = 5.0
+_IN_USE_STEP_SECONDS = 0.1
+"""The daemon confirms an upload first, and a moment later counts it as a use of the volume no more."""
 _NO_SPARSE_CODES = (3, 8, 74, 84)
 """Unsupported in one of its forms: the daemon or the pool knows no holes."""
 
@@ -120,7 +124,7 @@ class _Sending:
         async with dial_libvirt(session, self._settings, self._place.uri) as host:
             pool = await host.pool(self._place.pool)
             size = self._size if self._path is None else await session.runner.run(_size_of, self._path)
-            volume, is_new = await self._volume(pool, size or 0)
+            volume, is_new = await self._volume(session, pool, size or 0)
             try:
                 return await self._upload(session, volume, size or 0)
             except BaseException:
@@ -130,7 +134,7 @@ class _Sending:
                     self.remedy = f"the volume is incomplete now; {_AGAIN}"
                 raise
 
-    async def _volume(self, pool: Pool, size: int) -> tuple[Volume, bool]:
+    async def _volume(self, session: Session, pool: Pool, size: int) -> tuple[Volume, bool]:
         """
         The volume to write into, and whether it was made here.
 
@@ -152,7 +156,7 @@ class _Sending:
                 )
             return volume, False
         # Writing over it would leave its old end behind a shorter content.
-        await volume.delete()
+        await _delete(session, volume)
         return await self._create(pool, size), True
 
     async def _create(self, pool: Pool, size: int) -> Volume:
@@ -195,9 +199,24 @@ class _Sending:
     async def _clean_up(self, session: Session, volume: Volume) -> None:
         """Half of a volume that was not there before is of no use to anybody."""
         try:
-            await volume.delete()
+            await _delete(session, volume)
         except RPCStreamError as error:
             session.output.note(f"volume {volume.name!r} is incomplete and could not be deleted: {error}")
+
+
+async def _delete(session: Session, volume: Volume) -> None:
+    """
+    @raise OperationInvalid: it is in use, and still was after a while.
+    """
+    clock = session.reactor
+    until = clock.seconds() + _IN_USE_SECONDS
+    while True:
+        try:
+            return await volume.delete()
+        except OperationInvalid:
+            if clock.seconds() >= until:
+                raise
+        await deferLater(clock, _IN_USE_STEP_SECONDS)
 
 
 def _size_of(path: Path) -> int:

@@ -94,6 +94,34 @@ class TransferTests(DaemonCase):
         self.assertIn("is incomplete and could not be deleted", self.stderr.getvalue())
         self._replace("StorageVolUpload", upload)
 
+    def test_still_in_use(self) -> None:
+        """A daemon lets go of a volume a moment after it has confirmed the upload before."""
+        refusals = 3
+
+        def delete(call: Any, request: Any) -> Any:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise remote.OperationInvalid("volume 'v' is still in use.")
+            return original(call, request)
+
+        original = self._replace("StorageVolDelete", delete)
+        self.daemon.volumes["v"] = bytearray(b"old")
+        done: list[Any] = []
+        Deferred.fromCoroutine(self._send(replace=True).run(self.session)).addBoth(done.append)
+        for step in range(10):
+            self.assertEqual(step >= 3, bool(done), step)
+            self.network.advance(0.1)
+        self.assertEqual([None], done)
+        self.assertEqual(b"content", self.daemon.volumes["v"])
+        # One that somebody keeps is told so.
+        refusals = 1000
+        Deferred.fromCoroutine(self._send(replace=True).run(self.session)).addErrback(done.append)
+        for _ in range(60):
+            self.network.advance(0.1)
+        self.assertIsInstance(done[1].value, remote.OperationInvalid)
+        self.assertEqual(b"content", self.daemon.volumes["v"])
+
     def test_device(self) -> None:
         """A volume that is a block device is written in place, if it is large enough."""
         self.daemon.volumes["v"] = bytearray(b"." * 20)
