@@ -23,7 +23,9 @@ __all__ = [
     "PIECE_BYTES",
     "ZEROS",
     "FileOperations",
+    "find_room",
     "read_exactly",
+    "reserve_ranges",
     "write_all",
     "zero_range",
 ]
@@ -163,6 +165,29 @@ def write_all(files: FileOperations, fd: int, data: bytes | bytearray | memoryvi
             raise OSError(errno.EIO, "a write made no progress")
         view = view[written:]
         offset += written
+
+
+def reserve_ranges(files: FileOperations, fd: int, ranges: list[tuple[int, int]]) -> None:
+    """
+    Make room for ranges, each from an offset to another; where nothing can be reserved, find it.
+
+    @raise OSError: C{ENOSPC} or C{EDQUOT}: there is none.
+    """
+    try:
+        for start, stop in ranges:
+            files.reserve(fd, start, stop - start)
+    except OSError as error:
+        if error.errno not in system_calls.UNSUPPORTED:
+            raise
+        find_room(files, fd, ranges)
+
+
+def find_room(files: FileOperations, fd: int, ranges: list[tuple[int, int]]) -> None:
+    """
+    @raise OSError: C{ENOSPC}: less is free than the ranges take.
+    """
+    if files.free_bytes(fd) < sum(stop - start for start, stop in ranges):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_exactly(files: FileOperations, fd: int, byte_count: int, offset: int) -> bytes:

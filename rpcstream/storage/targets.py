@@ -16,11 +16,10 @@ from rpcstream.errors import NameBusy, QuotaExceeded, StorageError
 from rpcstream.storage import publish
 from rpcstream.storage.extent_map import ExtentMap
 from rpcstream.storage.extents import LARGEST_BYTES, missing_ranges
-from rpcstream.storage.files import zero_range
+from rpcstream.storage.files import find_room, reserve_ranges, zero_range
 from rpcstream.storage.journal import Header, Journal
 from rpcstream.storage.layout import Layout
 from rpcstream.storage.records import Record, Records
-from rpcstream.storage.system_calls import UNSUPPORTED
 
 __all__ = ["DeviceTarget", "PartialTarget", "Target"]
 
@@ -154,27 +153,9 @@ class PartialTarget(Target):
         if sparse:
             return
         ranges = list(missing_ranges(self.extents.flags, size_bytes, self.extents.extent_bytes))
-        if not self._reserve(ranges) and files.free_bytes(self.fd) < sum(
-            stop - start for start, stop in ranges
-        ):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def _reserve(self, ranges: list[tuple[int, int]]) -> bool:
-        """
-        @return: whether the space is ours now; if not, the file system cannot do it, or only
-            by writing everything, while the sender waits.
-        """
-        files = self.layout.files
-        if files.is_in_memory(self.fd):
-            return False
-        try:
-            for start, stop in ranges:
-                files.reserve(self.fd, start, stop - start)
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            return False
-        return True
+        # There it would be filled with zeros, while the sender waits.
+        make_room = find_room if files.is_in_memory(self.fd) else reserve_ranges
+        make_room(files, self.fd, ranges)
 
     def publish(self, record: Record, *, replace: bool, mode: int) -> None:
         files = self.layout.files

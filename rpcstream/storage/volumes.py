@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from rpcstream.errors import NameBusy, NameExists
 from rpcstream.storage.extents import LARGEST_BYTES
+from rpcstream.storage.files import reserve_ranges
 from rpcstream.storage.inplace import InPlace
 from rpcstream.storage.layout import Layout
 from rpcstream.storage.marks import Marks
@@ -22,7 +23,6 @@ from rpcstream.storage.names import check_name
 from rpcstream.storage.publish import make_name
 from rpcstream.storage.quota import Quota
 from rpcstream.storage.records import Records
-from rpcstream.storage.system_calls import UNSUPPORTED
 from rpcstream.storage.upkeep import Upkeep
 
 __all__ = ["Space", "Volumes"]
@@ -122,7 +122,8 @@ class Volumes:
         fd = files.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=partials)
         try:
             files.ftruncate(fd, capacity_bytes)
-            self._reserve(fd, allocation_bytes)
+            if allocation_bytes:
+                reserve_ranges(files, fd, [(0, allocation_bytes)])
             files.fchmod(fd, mode)
             files.fsync(fd)
             make_name(self._layout, name, replace=False)
@@ -130,17 +131,6 @@ class Volumes:
             files.close(fd)
             with suppress(OSError):
                 self._layout.unlink_in(partials, name)
-
-    def _reserve(self, fd: int, allocation_bytes: int) -> None:
-        if not allocation_bytes:
-            return
-        try:
-            self._files.reserve(fd, 0, allocation_bytes)
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            if self._files.free_bytes(fd) < allocation_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
     def open_in_place(self, name: str, offset: int, length: int | None) -> InPlace:
         """

@@ -95,6 +95,28 @@ class Channel(ABC):
         @raise ChannelLost: it cannot be told.
         """
 
+    def _receive_some(self, buffer: memoryview | bytearray) -> int:
+        """
+        @return: how many bytes, 0 at their end; or C{WANT_READ}.
+        """
+        try:
+            return self._handle.recv_into(buffer)
+        except BlockingIOError:
+            return WANT_READ
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+
+    def _send_some(self, view: memoryview, flags: int = 0) -> int:
+        """
+        @return: how many bytes; or C{WANT_WRITE}.
+        """
+        try:
+            return self._handle.send(view, flags)
+        except BlockingIOError:
+            return WANT_WRITE
+        except OSError as error:
+            raise ChannelLost(os.strerror(error.errno or 0)) from None
+
     def break_off(self) -> None:
         """Make all that is under way end with L{ChannelLost}, from any thread."""
         with contextlib.suppress(OSError):  # it is broken off already
@@ -112,24 +134,16 @@ class PlainChannel(Channel):
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_BUFFER_BYTES)
 
     def read(self, view: memoryview) -> tuple[int, int]:
-        try:
-            count = self._handle.recv_into(view)
-        except BlockingIOError:
+        count = self._receive_some(view)
+        if count == WANT_READ:
             return 0, WANT_READ
-        except OSError as error:
-            raise ChannelLost(os.strerror(error.errno or 0)) from None
         if not count:
             raise ChannelLost("", in_order=True)
         # Less than asked for was all there is: polling is no dearer than asking once more.
         return count, 0 if count == len(view) else WANT_READ
 
     def write(self, view: memoryview, goes_on: bool = False) -> int:
-        try:
-            return self._handle.send(view, socket.MSG_MORE if goes_on else 0)
-        except BlockingIOError:
-            return WANT_WRITE
-        except OSError as error:
-            raise ChannelLost(os.strerror(error.errno or 0)) from None
+        return self._send_some(view, socket.MSG_MORE if goes_on else 0)
 
     def write_file(self, part: FilePart) -> int:
         if self._is_full:

@@ -6,8 +6,8 @@ file, and L{is_supported} tries it out once: where it does not hold, the shared
 lane is used.  No thread is started here.
 
 What makes it safe (each was seen to matter):
- - output that is still in the write aggregator, in TLS's memory BIO or in the TCP
-   transport's buffer would be lost or come after later records: L{is_flushed};
+ - output that is still in the write aggregator or in the TCP transport's buffer
+   would be lost or come after later records: L{is_flushed};
  - the SSL object and its memory BIOs stay as they are, so that nothing is lost of
    what has come or waits to go;
  - the descriptor is the same and stays non-blocking: the peer may send a
@@ -105,12 +105,9 @@ class TLSChannel(Channel):
         if self._waiting_bytes() > CHUNK_BYTES:
             # A peer that asks for ever new keys and does not read the answers.
             return WANT_WRITE
-        try:
-            count = self._handle.recv_into(self._received)
-        except BlockingIOError:
+        count = self._receive_some(self._received)
+        if count == WANT_READ:
             return WANT_READ
-        except OSError as error:
-            raise ChannelLost(os.strerror(error.errno or 0)) from None
         if not count:
             raise ChannelLost("unexpected end")
         with ffi.from_buffer(self._received) as base:
@@ -138,12 +135,9 @@ class TLSChannel(Channel):
     def flush(self) -> int:
         while True:
             while self._unsent:
-                try:
-                    count = self._handle.send(self._unsent)
-                except BlockingIOError:
+                count = self._send_some(self._unsent)
+                if count == WANT_WRITE:
                     return WANT_WRITE
-                except OSError as error:
-                    raise ChannelLost(os.strerror(error.errno or 0)) from None
                 self._unsent = self._unsent[count:]
             if not self._waiting_bytes():
                 return 0
@@ -171,17 +165,14 @@ class TLSChannel(Channel):
             return
         if error == lib.SSL_ERROR_ZERO_RETURN:
             raise ChannelLost("", in_order=True)
-        reasons = []
+        reasons: list[str] = []
         while (code := lib.ERR_get_error()) != 0:
             reason = lib.ERR_reason_error_string(code)
-            reasons.append(f"error {code:#x}" if reason == ffi.NULL else _text(ffi.string(reason)))
+            known = reason != ffi.NULL
+            reasons.append(ffi.string(reason).decode("ascii", "replace") if known else f"error {code:#x}")
         with contextlib.suppress(ChannelLost):
             self.flush()  # the alert that tells the peer
         raise ChannelLost(", ".join(reasons) or "unexpected end")
-
-
-def _text(reason: bytes) -> str:
-    return reason.decode("ascii", "replace")
 
 
 class _Gone:
