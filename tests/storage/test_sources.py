@@ -49,6 +49,13 @@ def without(content: bytes, skipped: set[int]) -> bytes:
     )
 
 
+class _InMemory(FaultyFiles):
+    """Every file counts as one of a tmpfs."""
+
+    def is_in_memory(self, fd: int) -> bool:
+        return True
+
+
 class FileTests(StorageTestCase):
     """Regular files."""
 
@@ -212,6 +219,17 @@ class FileTests(StorageTestCase):
             files.rule = lambda number, name: OSError(errno.EIO, "") if name == "seek" else None
             with self.assertRaises(OSError):
                 Segments(files, source._fd, 10).at(0)
+
+    def test_full_in_memory(self) -> None:
+        """A tmpfs, which would look at every page, is asked for holes only where there can be some."""
+        for length, asked in ((3 * EXTENT, False), (EXTENT, True)):
+            path = self.make_file("file", os.urandom(length))
+            os.truncate(path, 3 * EXTENT)
+            files = _InMemory()
+            with self.open_file(path, files=files) as source:
+                opened = len(files.calls)
+                self.assertEqual(content_of(source), path.read_bytes())
+                self.assertEqual("seek" in files.calls[opened:], asked)
 
     def test_large_sparse(self) -> None:
         """A hole of 100 GiB costs a handful of operations at either end."""
