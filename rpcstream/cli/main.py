@@ -9,27 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 
 import click
 
-from rpcstream.cli.bench import bench
-from rpcstream.cli.call import call
-from rpcstream.cli.demo import demo
-from rpcstream.cli.digest import digest
-from rpcstream.cli.events import events
-from rpcstream.cli.jobs import cancel, jobs, submit
 from rpcstream.cli.output import make_output
-from rpcstream.cli.passwd import passwd
-from rpcstream.cli.peek import peek
-from rpcstream.cli.ping import ping
-from rpcstream.cli.pki import pki
-from rpcstream.cli.pool import list_names, partials, remove, stat
-from rpcstream.cli.receive import receive
 from rpcstream.cli.running import leave
-from rpcstream.cli.screenshot import screenshot
-from rpcstream.cli.send import send
-from rpcstream.cli.xdr import xdr
 
 __all__ = ["cli", "main"]
 
@@ -64,19 +49,53 @@ def _version() -> str:
         return "(not installed)"
 
 
+_COMMANDS = {
+    "bench": "bench:bench",
+    "call": "call:call",
+    "cancel": "jobs:cancel",
+    "demo": "demo:demo",
+    "digest": "digest:digest",
+    "events": "events:events",
+    "jobs": "jobs:jobs",
+    "list": "pool:list_names",
+    "partials": "pool:partials",
+    "passwd": "passwd:passwd",
+    "peek": "peek:peek",
+    "ping": "ping:ping",
+    "pki": "pki:pki",
+    "receive": "receive:receive",
+    "remove": "pool:remove",
+    "screenshot": "screenshot:screenshot",
+    "send": "send:send",
+    "stat": "pool:stat",
+    "submit": "jobs:submit",
+    "xdr": "xdr:xdr",
+}
+"""Of each command its module, and what it is called there."""
+
+
+class _Commands(click.Group):
+    """Loads the module of a command when it is asked for: no start waits for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module, _, name = _COMMANDS.get(cmd_name, "").partition(":")
+        if not module:
+            return None
+        command: click.Command = getattr(import_module(f"rpcstream.cli.{module}"), name)
+        return command
+
+
 @click.group(
-    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_Commands,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(_version(), prog_name="rpcstream")
 def cli() -> None:
     """Send and fetch files and disks over one mutually authenticated connection, verified at both ends."""
-
-
-for _command in (
-    bench, call, cancel, demo, digest, events, jobs, list_names, partials, passwd, peek, ping, pki, receive,
-    remove, screenshot, send, stat, submit, xdr,
-):  # fmt: skip
-    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import click
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -80,7 +81,11 @@ class UsageTests(SynchronousTestCase):
     def test_help(self) -> None:
         """Each command has help; the main one names all of them, completion and exit statuses."""
         text = invoke("--help").output
-        for name, command in cli.commands.items():
+        context = click.Context(cli)
+        for name in cli.list_commands(context):
+            command = cli.get_command(context, name)
+            assert command is not None
+            self.assertEqual(command.name, name)
             self.assertIn(f"  {name} ", text)
             self.assertEqual(invoke(name, "--help").exit_code, 0)
             self.assertTrue(command.get_short_help_str())
