@@ -32,6 +32,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from rpcstream.net.lane.channel import WANT_READ, WANT_WRITE, Channel, ChannelLost, PlainChannel
+from rpcstream.net.lane.turns import Turns
 
 try:
     from OpenSSL._util import ffi, lib
@@ -43,6 +44,9 @@ __all__ = ["TLSChannel", "can_take", "close", "detach", "flush", "is_flushed", "
 
 CHUNK_BYTES = 256 * 1024
 """Most that is encrypted, sent or received at once."""
+
+
+_turns = Turns()
 
 
 class TLSChannel(Channel):
@@ -74,6 +78,10 @@ class TLSChannel(Channel):
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_RELEASE_BUFFERS)
 
     def read(self, view: memoryview) -> tuple[int, int]:
+        with _turns:
+            return self._read(view)
+
+    def _read(self, view: memoryview) -> tuple[int, int]:
         if self._lost is not None:
             raise self._lost
         # A record (16 KiB) each time round.
@@ -116,6 +124,10 @@ class TLSChannel(Channel):
         return 0
 
     def write(self, view: memoryview, goes_on: bool = False) -> int:
+        with _turns:
+            return self._write(view, goes_on)
+
+    def _write(self, view: memoryview, goes_on: bool) -> int:
         if not self._accepted:
             count = min(len(view), CHUNK_BYTES)
             with ffi.from_buffer(view) as base:
