@@ -63,6 +63,16 @@ class TLSFilesUnsynced(TLSFiles):
     sync = ""
 
 
+class TLSFilesDigested(TLSFiles):
+    name = "bare loop in memory, files, digest"
+    kind = "tls-memory"
+    note = "one thread an end: 256 KiB read, digested, encrypted, sent; no journal; one fsync at the end"
+
+    def prepare(self) -> None:
+        self.target = self.place.folder / "bare-digested"
+        self.serve(str(self.target), self.sync)
+
+
 class SendFile(_Bare):
     name = "os.sendfile"
     groups = ("file-sink",)
@@ -104,4 +114,6 @@ class TwistedTLS(Contestant):
         return Sample(told["amount"], told["seconds"], wall)
 
 
-BARE: tuple[type[Contestant], ...] = (TLSLoop, TwistedTLS, TLSFiles, TLSFilesUnsynced, SendFile, SendFileUnix)
+BARE: tuple[type[Contestant], ...] = (
+    TLSLoop, TwistedTLS, TLSFiles, TLSFilesUnsynced, TLSFilesDigested, SendFile, SendFileUnix,
+)  # fmt: skip

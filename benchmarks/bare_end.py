@@ -1,7 +1,8 @@
 """
 Bare ends, with nothing of rpcstream: C{python -m benchmarks.bare_end ROLE KIND ...}.
 
-C{KIND}: C{tls} is pyOpenSSL on a blocking socket, 256 KiB a write; C{sendfile} is
+C{KIND}: C{tls} is pyOpenSSL on a blocking socket, 256 KiB a write; C{tls-memory} has
+TLS in memory, 256 KiB a system call, and a digest at each end; C{sendfile} is
 L{os.sendfile} over TCP, C{sendfile-unix} the same over a UNIX socket, whose path is
 the target and the port.  The server takes one connection after the other, stores
 or forgets what comes, and answers with 8 bytes, how much it was.
@@ -14,8 +15,10 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
+from blake3 import blake3
 from OpenSSL import SSL
 
 WRITE_BYTES = 256 * 1024
@@ -33,6 +36,71 @@ def _context(pki: str, end: str) -> SSL.Context:
     context.load_verify_locations(f"{pki}/cacert.pem")
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return context
+
+
+class _InMemory:
+    """As much of a pyOpenSSL connection as is used here, between memory and a blocking socket."""
+
+    def __init__(self, context: SSL.Context, raw: socket.socket, connects: bool) -> None:
+        self._raw = raw
+        self._tls = SSL.Connection(context, None)
+        (self._tls.set_connect_state if connects else self._tls.set_accept_state)()
+        self._hasher = blake3()
+
+    def do_handshake(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except SSL.WantReadError:
+                self._flush()
+                self._tls.bio_write(self._raw.recv(WRITE_BYTES))
+        self._flush()
+
+    def _flush(self) -> None:
+        with suppress(SSL.WantReadError):
+            while True:
+                self._raw.sendall(self._tls.bio_read(2 * WRITE_BYTES))
+
+    def sendall(self, data: bytes) -> None:
+        self._hasher.update(data)
+        self._tls.sendall(data)
+        self._flush()
+
+    def recv(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(buffer, size)])
+
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        """Fill it, as far as the peer sends so much: not a record at a time."""
+        view, filled, size = memoryview(buffer), 0, min(size, WRITE_BYTES)
+        while filled < size:
+            try:
+                filled += self._tls.recv_into(view[filled:size])
+            except SSL.WantReadError:
+                data = self._raw.recv(WRITE_BYTES)
+                if not data:
+                    break
+                self._tls.bio_write(data)
+        self._hasher.update(view[:filled])
+        return filled
+
+    def shutdown(self) -> None:
+        self._tls.shutdown()
+        self._flush()
+
+
+def _secure(kind: str, pki: str, end: str, raw: socket.socket) -> Any:
+    """A TLS connection after its handshake."""
+    context, connects = _context(pki, end), end == "client"
+    connection: Any
+    if kind == "tls-memory":
+        connection = _InMemory(context, raw, connects)
+    else:
+        connection = SSL.Connection(context, raw)
+        (connection.set_connect_state if connects else connection.set_accept_state)()
+    connection.do_handshake()
+    return connection
 
 
 def _receive(connection: Any, target: str, syncs: bool) -> int:
@@ -80,7 +148,6 @@ def _connect(kind: str, port: str) -> socket.socket:
 
 def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
     """Take connections until the process is ended."""
-    context = _context(pki, "server") if kind == "tls" else None
     with _listen(kind, target) as listening:
         print(
             json.dumps({"port": listening.getsockname()[1] if kind != "sendfile-unix" else target}),
@@ -89,13 +156,11 @@ def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
         while True:
             raw, _ = listening.accept()
             connection: Any = raw
-            if context is not None:
-                connection = SSL.Connection(context, raw)
-                connection.set_accept_state()
-                connection.do_handshake()
+            if kind.startswith("tls"):
+                connection = _secure(kind, pki, "server", raw)
             count = _receive(connection, "" if kind == "sendfile-unix" else target, bool(sync))
             connection.sendall(count.to_bytes(8, "big"))
-            if context is not None:
+            if kind.startswith("tls"):
                 connection.shutdown()
             raw.close()
 
@@ -116,10 +181,8 @@ def send(kind: str, port: str, size: str, pki: str, path: str = "") -> None:
     """Send once, and print what it took."""
     raw = _connect(kind, port)
     connection: Any = raw
-    if kind == "tls":
-        connection = SSL.Connection(_context(pki, "client"), raw)
-        connection.set_connect_state()
-        connection.do_handshake()
+    if kind.startswith("tls"):
+        connection = _secure(kind, pki, "client", raw)
     started = time.perf_counter()
     count = int(size)
     connection.sendall(count.to_bytes(8, "big"))

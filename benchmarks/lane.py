@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Not this directory, whose modules would hide others of the same name.
 sys.path[0] = str(ROOT)
 
-from benchmarks.bare import TLSFiles, TLSFilesUnsynced, TLSLoop  # noqa: E402
+from benchmarks.bare import TLSFiles, TLSFilesDigested, TLSFilesUnsynced, TLSLoop  # noqa: E402
 from benchmarks.groups import GROUPS, Group  # noqa: E402
 from benchmarks.ours import Exclusive, Send, Shared, destination  # noqa: E402
 from benchmarks.pairs import Result, run_group  # noqa: E402
@@ -84,7 +84,7 @@ def main() -> int:
     options = parser.parse_args()
     size = parse_size(options.size)
     memory: tuple[type[Contestant], ...] = (Exclusive, TLSLoop, _SharedMemory)
-    files: tuple[type[Contestant], ...] = (Send, TLSFiles, TLSFilesUnsynced, _SharedFiles)
+    files: tuple[type[Contestant], ...] = (Send, TLSFiles, TLSFilesUnsynced, TLSFilesDigested, _SharedFiles)
     for number, where in enumerate(options.place or ("/dev/shm", tempfile.gettempdir())):
         tempfile.tempdir = where
         place = Workplace(size, 0)
