@@ -66,7 +66,7 @@ class Segments:
 
     def _look_at_size(self) -> bool:
         """
-        Whether there can be no hole, where it is dear to be told: a tmpfs looks at every page (0.1 s/GiB).
+        Whether there can be no hole, where it is dear to be told: a tmpfs looks at every page (0.04 s/GiB).
 
         Elsewhere blocks that were allocated and never written are holes.
         """
