@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.defer import DeferredLock
+
 from rpcstream.errors import SourceChanged
 from rpcstream.limits import MIB
 from rpcstream.net.moving import Moving, all_of
@@ -59,7 +61,7 @@ async def upload_striped(
     opened: Callable[[Moving], object],
 ) -> Progress:
     """
-    Write every range over a connection of its own, all at the same time.
+    Write every range over a connection of its own, all at the same time; they are opened in turn.
 
     @param stripes: see L{stripes_of}.
     @param bytes_per_second: rate limit of all together.
@@ -70,17 +72,29 @@ async def upload_striped(
     """
     size = sum(length for _, length in stripes)
     moving = Moving(volume.host.clock, size, bytes_per_second)
-
-    def begun(stream: Any) -> None:
-        stream.share_rate(moving.bucket)
-        moving.add(stream)
+    # While a daemon opens a volume for one, it refuses the others: "still in use".
+    opening = DeferredLock()
 
     async def one(offset: int, length: int) -> None:
-        source = await volume.host.runner.run(open_path, path, offset=offset, length=length)
-        if source.whole_bytes != size:
-            await volume.host.runner.run(source.close)
-            raise SourceChanged(f"{path.name!r} was changed while it was read", path.name)
-        await volume.upload(source, offset=offset, length=length, opened=begun)
+        await opening.acquire()
+        is_opening = True
+
+        def begun(stream: Any) -> None:
+            nonlocal is_opening
+            is_opening = False
+            opening.release()
+            stream.share_rate(moving.bucket)
+            moving.add(stream)
+
+        try:
+            source = await volume.host.runner.run(open_path, path, offset=offset, length=length)
+            if source.whole_bytes != size:
+                await volume.host.runner.run(source.close)
+                raise SourceChanged(f"{path.name!r} was changed while it was read", path.name)
+            await volume.upload(source, offset=offset, length=length, opened=begun)
+        finally:
+            if is_opening:
+                opening.release()
 
     opened(moving)
     try:

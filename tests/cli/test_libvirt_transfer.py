@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from rpcstream import libvirt
 from rpcstream.cli import libvirt_transfer
@@ -24,6 +25,7 @@ from rpcstream.errors import (
     RemoteError,
     SizeMismatch,
 )
+from rpcstream.libvirt import striping
 from rpcstream.limits import DEFAULT_LIMITS
 from rpcstream.programs import remote
 from tests.libvirt.daemon import DaemonCase
@@ -121,6 +123,35 @@ class TransferTests(DaemonCase):
             self.network.advance(0.1)
         self.assertIsInstance(done[1].value, remote.OperationInvalid)
         self.assertEqual(b"content", self.daemon.volumes["v"])
+
+    def test_opened_in_turn(self) -> None:
+        """A daemon that opens a volume for one range refuses the others as long as it does."""
+        self.patch(striping, "ALIGNED_BYTES", 1)
+        self.patch(striping, "LEAST_BYTES", 2)
+        is_opening = False
+
+        async def upload(call: Any, request: Any) -> None:
+            nonlocal is_opening
+            if is_opening:
+                raise remote.OperationInvalid("volume 'v' is still in use.")
+            is_opening = True
+            await deferLater(self.network.clock, 0.1)
+            is_opening = False
+            await original(call, request)
+
+        original = self._replace("StorageVolUpload", upload)
+        done: list[Any] = []
+        Deferred.fromCoroutine(self._send(connections=3).run(self.session)).addBoth(done.append)
+        for _ in range(10):
+            self.network.advance(0.1)
+        self.assertEqual([None], done)
+        self.assertEqual(b"content", self.daemon.volumes["v"])
+        # One that is refused keeps none of the others from being ended.
+        is_opening = True
+        Deferred.fromCoroutine(self._send(connections=3, replace=True).run(self.session)).addBoth(done.append)
+        for _ in range(100):
+            self.network.advance(0.1)
+        self.assertIsInstance(done[1].value, remote.OperationInvalid)
 
     def test_device(self) -> None:
         """A volume that is a block device is written in place, if it is large enough."""
