@@ -48,7 +48,7 @@ class TLSFiles(_Bare):
     sync = "sync"
 
     def prepare(self) -> None:
-        self.target = self.place.folder / f"bare{self.sync}"
+        self.target = self.place.folder / f"bare-{self.kind}-{self.sync}"
         self.serve(str(self.target), self.sync)
 
     def run(self) -> Sample:
@@ -67,10 +67,6 @@ class TLSFilesDigested(TLSFiles):
     name = "bare loop in memory, files, digest"
     kind = "tls-memory"
     note = "one thread an end: 256 KiB read, digested, encrypted, sent; no journal; one fsync at the end"
-
-    def prepare(self) -> None:
-        self.target = self.place.folder / "bare-digested"
-        self.serve(str(self.target), self.sync)
 
 
 class SendFile(_Bare):

@@ -90,9 +90,8 @@ class _InMemory:
         self._flush()
 
 
-def _secure(kind: str, pki: str, end: str, raw: socket.socket) -> Any:
+def _secure(kind: str, context: SSL.Context, raw: socket.socket, connects: bool) -> Any:
     """A TLS connection after its handshake."""
-    context, connects = _context(pki, end), end == "client"
     connection: Any
     if kind == "tls-memory":
         connection = _InMemory(context, raw, connects)
@@ -148,6 +147,7 @@ def _connect(kind: str, port: str) -> socket.socket:
 
 def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
     """Take connections until the process is ended."""
+    context = _context(pki, "server") if kind.startswith("tls") else None
     with _listen(kind, target) as listening:
         print(
             json.dumps({"port": listening.getsockname()[1] if kind != "sendfile-unix" else target}),
@@ -156,11 +156,11 @@ def serve(kind: str, pki: str, target: str = "", sync: str = "") -> None:
         while True:
             raw, _ = listening.accept()
             connection: Any = raw
-            if kind.startswith("tls"):
-                connection = _secure(kind, pki, "server", raw)
+            if context is not None:
+                connection = _secure(kind, context, raw, False)
             count = _receive(connection, "" if kind == "sendfile-unix" else target, bool(sync))
             connection.sendall(count.to_bytes(8, "big"))
-            if kind.startswith("tls"):
+            if context is not None:
                 connection.shutdown()
             raw.close()
 
@@ -182,7 +182,7 @@ def send(kind: str, port: str, size: str, pki: str, path: str = "") -> None:
     raw = _connect(kind, port)
     connection: Any = raw
     if kind.startswith("tls"):
-        connection = _secure(kind, pki, "client", raw)
+        connection = _secure(kind, _context(pki, "client"), raw, True)
     started = time.perf_counter()
     count = int(size)
     connection.sendall(count.to_bytes(8, "big"))
