@@ -35,7 +35,7 @@ __all__ = ["receive_volume", "send_volume"]
 _AGAIN = "run the command again: libvirt cannot go on where it stopped"
 _IN_USE_SECONDS = 5.0
 _IN_USE_STEP_SECONDS = 0.1
-"""The daemon confirms an upload first, and a moment later counts it as a use of the volume no more."""
+"""A volume is in use while it is opened for an upload: by others, or for a range that is being ended."""
 _NO_SPARSE_CODES = (3, 8, 74, 84)
 """Unsupported in one of its forms: the daemon or the pool knows no holes."""
 

@@ -97,7 +97,7 @@ class TransferTests(DaemonCase):
         self._replace("StorageVolUpload", upload)
 
     def test_still_in_use(self) -> None:
-        """A daemon lets go of a volume a moment after it has confirmed the upload before."""
+        """A volume that is just opened for an upload is deleted a moment later."""
         refusals = 3
 
         def delete(call: Any, request: Any) -> Any:
